@@ -1,0 +1,65 @@
+"""U-Nets for biomedical images: a folder of images and masks in, a trained network and masks out.
+
+Everything a program needs is here; each name is imported when it is first used, so `import uvea`
+is quick and starts no torch.
+
+    model = uvea.train("data", out="model", minutes=10)
+    mask = model.predict(image)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uvea.errors import UveaError
+    from uvea.images import Image, read, write
+    from uvea.models import UNet
+    from uvea.workflows.check import check
+    from uvea.workflows.evaluate import evaluate
+    from uvea.workflows.model import Model, load
+    from uvea.workflows.predict import predict_files as predict
+    from uvea.workflows.train import train
+
+__all__ = [
+    "Image",
+    "Model",
+    "UNet",
+    "UveaError",
+    "check",
+    "evaluate",
+    "load",
+    "predict",
+    "read",
+    "train",
+    "write",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Image": ("uvea.images", "Image"),
+    "Model": ("uvea.workflows.model", "Model"),
+    "UNet": ("uvea.models", "UNet"),
+    "UveaError": ("uvea.errors", "UveaError"),
+    "check": ("uvea.workflows.check", "check"),
+    "evaluate": ("uvea.workflows.evaluate", "evaluate"),
+    "load": ("uvea.workflows.model", "load"),
+    "predict": ("uvea.workflows.predict", "predict_files"),
+    "read": ("uvea.images", "read"),
+    "train": ("uvea.workflows.train", "train"),
+    "write": ("uvea.images", "write"),
+}
+"""Public name to the module and the name in it."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'uvea' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

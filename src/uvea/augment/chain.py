@@ -1,0 +1,120 @@
+"""Augmentations one after another, seeded by the step, and the chain that most data wants."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uvea.augment.augmentation import Augmentation
+from uvea.augment.intensity import Blur, Brightness, ColourJitter, Contrast, Gamma, LowResolution, Noise
+from uvea.augment.spatial import Spatial
+from uvea.errors import PlanError, ShapeError
+
+ANISOTROPIC = 3.0
+"""From this ratio of two spacings on, slices are turned and scaled in their plane only (as nnU-Net does)."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Augmentations in order; what happens depends on seed, step and batch shape only."""
+
+    augmentations: tuple[Augmentation, ...]
+    seed: int
+
+    def __call__(self, images: Tensor, labels: Tensor, *, step: int) -> tuple[Tensor, Tensor]:
+        """Augment one batch.
+
+        Args:
+            images: (b, c, y, x) or (b, c, z, y, x) float32, normalised.
+            labels: (b, y, x) or (b, z, y, x), any integer type, IGNORE where not annotated.
+            step: counted by the caller; the same step gives the same changes, so a batch can be replayed.
+
+        Returns:
+            Images and labels on the same device; the arguments are not changed.
+        """
+        rng = self.generator(images.device, step=step)
+        # Sampling positions need float32 also where the caller trains in half precision.
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            for augmentation in self.augmentations:
+                images, labels = augmentation.apply(images, labels, **augmentation.draw(images, rng))
+        return images, labels
+
+    def generator(self, device: torch.device, *, step: int) -> torch.Generator:
+        """Random numbers of one step; differs from device to device."""
+        # Torch's CPU generator reads 32 bits of a seed only, so seed and step are mixed into them here.
+        mixed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
+        return torch.Generator(device).manual_seed(mixed)
+
+
+def standard_chain(
+    *,
+    dims: int,
+    strength: float = 1.0,
+    mirror_axes: tuple[int, ...],
+    rotate90: bool,
+    spacing: tuple[float, ...],
+    colour: bool,
+    out_size: tuple[int, ...] | None = None,
+    rotation_degrees: tuple[float, ...] | None = None,
+    seed: int = 0,
+) -> Chain:
+    """What we do to most data; chances and ranges are near those of nnU-Net (Isensee et al. 2021).
+
+    Args:
+        dims: 2 or 3.
+        strength: multiplies all ranges, not the chances; 0 leaves only mirrors and quarter turns.
+        mirror_axes: spatial axes, 0 first, that may be mirrored.
+        rotate90: quarter turns in the last two axes.
+        spacing: pixel size per spatial axis, any unit.
+        colour: channels are colours of one picture (RGB): change them together, and their balance a little.
+        out_size: spatial size of the result where patches are read larger; None keeps the size.
+        rotation_degrees: largest angles at strength 1, one in 2D, about (z, y, x) in 3D, where up and down matter.
+            None: any angle in 2D and in the plane of thick slices, 30 degrees about each axis otherwise.
+        seed: of all random numbers; 0 or more.
+    """
+    if dims not in (2, 3) or len(spacing) != dims or not all(0 <= axis < dims for axis in mirror_axes):
+        raise ShapeError(
+            f"{dims} spatial axes, spacing {spacing} and mirrored axes {mirror_axes} do not go together",
+            hint="use 2 or 3 axes, one spacing for each, and mirrored axes counted from 0",
+        )
+    if strength < 0:
+        raise PlanError(f"augmentation strength {strength}", hint="use 0 for mirrors only, 1 for the usual, or more")
+    thick = _thick_axis(spacing)
+    if rotation_degrees is None:
+        rotation_degrees = (180.0,) if dims == 2 else tuple(180.0 if axis == thick else 30.0 for axis in range(dims))
+    spatial = Spatial(
+        spacing=spacing,
+        mirror_axes=mirror_axes,
+        rotate90=rotate90,
+        rotation_degrees=tuple(min(180.0, strength * limit) for limit in rotation_degrees),
+        scaling=(0.7**strength, 1.4**strength),
+        stretch=1.1**strength,
+        elastic_std=strength * 10 / 512,
+        still_axis=thick,
+        out_size=out_size,
+    )
+    if strength == 0:
+        return Chain((replace(spatial, rotation_chance=0, scaling_chance=0, elastic_chance=0),), seed)
+    intensity: tuple[Augmentation, ...] = (
+        Noise(max_std=0.25 * strength),
+        Blur(spacing=spacing, stds=(0.5 * strength, 1.0 * strength)),
+        Brightness(limit=0.3 * strength, per_channel=not colour),
+        Contrast(factors=(0.75**strength, 1.33**strength), per_channel=not colour),
+        LowResolution(spacing=spacing, smallest=0.5**strength),
+        Gamma(powers=(0.7**strength, 1.5**strength), per_channel=not colour),
+    )
+    if colour:
+        jitter = ColourJitter(
+            gains=(0.85**strength, 1.18**strength),
+            limit=0.15 * strength,
+            saturations=(0.75**strength, 1.33**strength),
+        )
+        intensity = (*intensity, jitter)
+    return Chain((spatial, *intensity), seed)
+
+
+def _thick_axis(spacing: tuple[float, ...]) -> int | None:
+    """The axis of a volume whose spacing is at least ANISOTROPIC times that of any other axis, or None."""
+    *_, fine, coarse = sorted(range(len(spacing)), key=lambda axis: spacing[axis])
+    return coarse if len(spacing) == 3 and spacing[coarse] >= ANISOTROPIC * spacing[fine] else None

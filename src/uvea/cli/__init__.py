@@ -1,0 +1,1 @@
+"""The command line: what is typed in, what is shown. It knows workflows only."""

@@ -1,0 +1,471 @@
+"""The commands of `uvea`: what each takes, and which workflow it calls.
+
+Workflows are imported when their command runs, so that `--help` needs neither torch nor numpy.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import uvea
+from uvea.cli import show
+from uvea.cli.outcome import Interrupted, ended
+from uvea.cli.progress import listening
+from uvea.datasets.case import DataOptions
+from uvea.errors import UveaError
+
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+DATA_PANEL = "How the data is read"
+BUDGET_PANEL = "How long to train (10 minutes unless one is given)"
+PLAN_PANEL = "What to decide differently"
+
+
+class OptionError(UveaError):
+    """Options that contradict each other, or that cannot be understood."""
+
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder with images and masks, or a CSV file.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No bars: one line per finished task, warnings, the result.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the fastest there is, unless given.")]
+Seed = Annotated[int, typer.Option(help="Start of all randomness: the same seed gives the same run.")]
+ImagesGlob = Annotated[
+    str | None,
+    typer.Option("--images", metavar="GLOB", help='Which files are images: "raw/*.tif".', rich_help_panel=DATA_PANEL),
+]
+MasksGlob = Annotated[
+    str | None,
+    typer.Option("--masks", metavar="GLOB", help='Which files are masks: "gt/*.png".', rich_help_panel=DATA_PANEL),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(help="Axes of the image files, such as zyx or cyx, if they say it wrong.", rich_help_panel=DATA_PANEL),
+]
+IgnoreValue = Annotated[
+    int | None,
+    typer.Option(help="Mask value of pixels that nobody annotated.", rich_help_panel=DATA_PANEL),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,C", help="Names of the classes, background first.", rich_help_panel=DATA_PANEL),
+]
+Instances = Annotated[
+    bool | None,
+    typer.Option(
+        "--instances/--no-instances",
+        help="Mask values are object numbers, or they are classes; found out unless given.",
+        rich_help_panel=DATA_PANEL,
+        show_default=False,
+    ),
+]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="File names to leave out; may be repeated.", rich_help_panel=DATA_PANEL),
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--split",
+        metavar="FILE",
+        help="Which cases train, which validate.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+Minutes = Annotated[float | None, typer.Option(help="Minutes for the whole command.", rich_help_panel=BUDGET_PANEL)]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.", rich_help_panel=BUDGET_PANEL)]
+Steps = Annotated[int | None, typer.Option(help="Batches.", rich_help_panel=BUDGET_PANEL)]
+Folds = Annotated[
+    int,
+    typer.Option(min=1, help="5: cross-validate, and keep five networks as an ensemble.", rich_help_panel=PLAN_PANEL),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Overrule a decision that `uvea plan` lists, such as patch=256,256; may be repeated.",
+        rich_help_panel=PLAN_PANEL,
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def uvea_command(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    """U-Nets for biomedical images: a folder of images and masks in, masks for new images out.
+
+    Start with [bold]uvea demo[/], which needs no data, or with [bold]uvea check DATA[/] on your own.
+    """
+    if version:
+        show.line(f"uvea {uvea.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        show.line(context.get_help())
+
+
+@app.command()
+@ended
+def demo(
+    *,
+    out: Out = Path("uvea-demo"),
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 1.5,
+    seed: Seed = 42,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the whole way without any data of yours.
+
+    Makes a small set of synthetic nuclei, trains on it, predicts its test images, scores them,
+    and shows all of it in a report.
+
+    [bold]Example:[/]  uvea demo --out uvea-demo
+    """
+    from uvea.workflows.demo import demo as run
+
+    with listening(quiet=quiet) as listen:
+        result = run(out, seed=seed, overwrite=overwrite, minutes=minutes, listen=listen)
+    show.facts(
+        [
+            ("Dice on the test images", f"{result.dice:.3f}"),
+            ("report", str(result.report)),
+            ("everything else", str(result.folder)),
+        ]
+    )
+
+
+@app.command()
+@ended
+def check(
+    data: Data,
+    *,
+    images: ImagesGlob = None,
+    masks: MasksGlob = None,
+    axes: Axes = None,
+    ignore_value: IgnoreValue = None,
+    labels: Labels = None,
+    instances: Instances = None,
+    skip: Skip = None,
+    split: SplitFile = None,
+    all_files: Annotated[bool, typer.Option("--all-files", help="List every file of every finding.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what is there, how it is read, and everything that is wrong with it.
+
+    Nothing is written. The exit code is 2 when there are errors, which would stop a training;
+    warnings would not.
+
+    [bold]Example:[/]  uvea check cells --images "raw/*.tif" --masks "gt/*.png"
+    """
+    from uvea.workflows.check import check as run
+
+    options = _data_options(images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip)
+    with listening(quiet=quiet) as listen:
+        report = run(data, options=options, split_file=split, listen=listen)
+    show.facts(report.rows())
+    show.line("")
+    show.findings(report.findings, all_files=all_files)
+    show.line(show.finding_counts(report.findings))
+    if report.errors:
+        raise typer.Exit(2)
+
+
+@app.command()
+@ended
+def plan(
+    data: Data,
+    *,
+    minutes: Minutes = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    overrides: Overrides = None,
+    folds: Folds = 1,
+    seed: Seed = 42,
+    images: ImagesGlob = None,
+    masks: MasksGlob = None,
+    axes: Axes = None,
+    ignore_value: IgnoreValue = None,
+    labels: Labels = None,
+    instances: Instances = None,
+    skip: Skip = None,
+    split: SplitFile = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show every decision and the reason for it, without training.
+
+    Nothing is written. Each decision can be overruled by its name with --set, here and in `uvea train`.
+
+    [bold]Example:[/]  uvea plan cells --minutes 10 --set patch=256,256
+    """
+    from uvea.plan.budget import Budget
+    from uvea.workflows.plan import plan as run
+
+    budget = Budget(minutes=minutes, epochs=epochs, steps=steps)
+    options = _data_options(images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip)
+    with listening(quiet=quiet) as listen:
+        report = run(
+            data,
+            options=options,
+            budget=budget,
+            overrides=_overrides(overrides),
+            split_file=split,
+            folds=folds,
+            seed=seed,
+            device=device,
+            listen=listen,
+        )
+    show.table(("decision", "value", "reason"), report.plan.rows())
+    if report.findings:
+        show.line("")
+        show.findings(report.findings)
+        show.line(show.finding_counts(report.findings))
+
+
+@app.command()
+@ended
+def train(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="Folder with images and masks, or a CSV file."),
+    ] = None,
+    *,
+    out: Out = Path("model"),
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="MODEL", help="Continue a training that stopped; no DATA then."),
+    ] = None,
+    minutes: Minutes = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    overrides: Overrides = None,
+    folds: Folds = 1,
+    seed: Seed = 42,
+    images: ImagesGlob = None,
+    masks: MasksGlob = None,
+    axes: Axes = None,
+    ignore_value: IgnoreValue = None,
+    labels: Labels = None,
+    instances: Instances = None,
+    skip: Skip = None,
+    split: SplitFile = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Plan, train and validate; write a model and its report.
+
+    Ctrl-C stops it, and `uvea train --resume MODEL` continues.
+
+    [bold]Example:[/]  uvea train cells --out model --minutes 10
+
+    [bold]Example:[/]  uvea train --resume model
+    """
+    if resume is not None:
+        _refuse_beside_resume(context)
+        from uvea.workflows.train import resume as go_on
+
+        with _training(resume), listening(quiet=quiet) as listen:
+            go_on(resume, listen=listen)
+        _show_model(resume)
+        return
+    if data is None:
+        hint = "uvea train DATA --out model, or uvea train --resume model"
+        raise OptionError("there is no DATA to train on", hint=hint)
+    from uvea.workflows.train import train as run
+
+    options = _data_options(images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip)
+    settings = _overrides(overrides)
+    with _training(out), listening(quiet=quiet) as listen:
+        run(
+            data,
+            out=out,
+            minutes=minutes,
+            epochs=epochs,
+            steps=steps,
+            options=options,
+            overrides=settings,
+            split_file=split,
+            folds=folds,
+            seed=seed,
+            device=device,
+            overwrite=overwrite,
+            listen=listen,
+        )
+    _show_model(out)
+
+
+@app.command()
+@ended
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `uvea train` wrote.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES", help="Image files, folders of them, or globs.")],
+    *,
+    out: Out,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class too.")
+    ] = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Average over mirrored copies; slower.")] = False,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the files, such as zyx or cyx, if they say it wrong.")
+    ] = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a mask for each image, in its format, geometry and name.
+
+    Mask values are those that the model was trained with.
+
+    [bold]Example:[/]  uvea predict model new/*.tif --out masks
+    """
+    from uvea.workflows.predict import predict_files as run
+
+    with listening(quiet=quiet) as listen:
+        written = run(
+            model,
+            images,
+            out=out,
+            overwrite=overwrite,
+            probabilities=probabilities,
+            mirror=mirror,
+            axes=axes,
+            device=device,
+            listen=listen,
+        )
+    show.line(f"{len(written)} file{'' if len(written) == 1 else 's'} in {out}")
+
+
+@app.command()
+@ended
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of predicted masks.")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Folder of the masks that are right.")],
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the scores as files.")] = None,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,C", help="Names of the classes, background first.")] = None,
+    ignore_value: Annotated[int | None, typer.Option(help="Reference value of pixels that do not count.")] = None,
+    within: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Masks of the region that counts, such as a field of view.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score a missing prediction as an empty mask instead of stopping.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score masks against a reference: Dice and IoU, per case and class.
+
+    Files are paired by name. A class that is missing from both masks counts as 1, from one of them as 0.
+
+    [bold]Example:[/]  uvea evaluate masks reference --out scores
+    """
+    from uvea.workflows.evaluate import evaluate as run
+
+    with listening(quiet=quiet) as listen:
+        scores = run(
+            predictions,
+            reference,
+            out=out,
+            label_names=_names(labels),
+            ignore_value=ignore_value,
+            overwrite=overwrite,
+            allow_missing=allow_missing,
+            within=within,
+            listen=listen,
+        )
+    show.line(scores.table())
+    if out is not None:
+        show.line(f"scores in {out}")
+
+
+def _data_options(
+    images: str | None,
+    masks: str | None,
+    axes: str | None,
+    ignore_value: int | None,
+    *,
+    labels: str | None,
+    instances: bool | None,
+    skip: Sequence[str] | None,
+) -> DataOptions:
+    return DataOptions(
+        images=images,
+        masks=masks,
+        axes=axes,
+        ignore_value=ignore_value,
+        label_names=_names(labels),
+        instances=instances,
+        skip=tuple(skip or ()),
+    )
+
+
+def _names(labels: str | None) -> tuple[str, ...]:
+    if labels is None:
+        return ()
+    names = tuple(name.strip() for name in labels.split(","))
+    if not all(names):
+        raise OptionError(f"--labels {labels!r} has an empty name", hint="--labels background,cell")
+    if len(set(names)) < len(names):
+        raise OptionError(f"--labels {labels!r} has a name twice", hint="give every class its own name")
+    return names
+
+
+def _overrides(settings: Sequence[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for setting in settings or ():
+        name, equals, value = setting.partition("=")
+        name = name.strip()
+        if not (name and equals):
+            hint = "--set patch=256,256; `uvea plan DATA` lists the names"
+            raise OptionError(f"--set {setting} is not NAME=VALUE", hint=hint)
+        if name in values:
+            raise OptionError(f"--set gives {name} twice: {values[name]} and {value.strip()}", hint="keep one of them")
+        values[name] = value.strip()
+    return values
+
+
+def _refuse_beside_resume(context: typer.Context) -> None:
+    """A resumed training is the one that was planned: nothing else can be asked of it."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in ("resume", "quiet") and source is not None and source.name == "COMMANDLINE":
+            option = {"data": "DATA", "overrides": "--set"}.get(name, f"--{name.replace('_', '-')}")
+            raise OptionError(
+                f"{option} cannot be given together with --resume, which continues the training as it was planned",
+                hint=f"leave {option} out, or train anew into another --out",
+            )
+
+
+@contextmanager
+def _training(model: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (model / "run" / "run.json").exists():  # what `resume` starts from
+            raise Interrupted(f"stopped; continue with: uvea train --resume {model}") from None
+        raise Interrupted("stopped before there was anything to continue from") from None
+
+
+def _show_model(model: Path) -> None:
+    rows = [("model", str(model))]
+    report = model / "report.html"
+    if report.exists():
+        rows.append(("report", str(report)))
+    rows.append(("next", f"uvea predict {model} IMAGES --out masks"))
+    show.facts(rows)

@@ -1,0 +1,102 @@
+"""Results as text: tables on stdout, errors on stderr. It decides how things look, never what they are.
+
+On a terminal, text wraps and has a little colour. In a pipe nothing is cut or wrapped, so that
+`uvea check DATA | grep missing` finds whole lines.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from uvea.datasets.case import Finding
+from uvea.errors import UveaError
+
+FILES_SHOWN = 5
+"""Files listed per finding, unless all are asked for."""
+
+PIPE_WIDTH = 10_000
+"""Columns where there is no terminal: enough never to wrap a path."""
+
+SEVERITY_STYLES = {"error": "bold red", "warning": "yellow"}
+
+
+def error(problem: str, *, hint: str) -> None:
+    """Two lines on stderr: what is wrong, and the way out."""
+    console = Console(stderr=True, highlight=False)
+    console.print(Text(_one_line(problem), style="red"), soft_wrap=True)
+    console.print(Text(f"  Try: {_one_line(hint)}"), soft_wrap=True)
+
+
+def line(text: str) -> None:
+    """One line of result."""
+    Console(highlight=False).print(Text(text), soft_wrap=True)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table with headings, one line per row."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        grid.add_column(heading, overflow="fold")
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    _put(grid)
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and what they are, in two columns."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(Text(name, style="bold"), Text(value))
+    _put(grid)
+
+
+def findings(found: Sequence[Finding], *, all_files: bool = False) -> None:
+    """What is wrong, errors first: severity, kind and number of files, the problem, the files, the way out."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for finding in sorted(found, key=lambda one: one.severity):
+        count = len(finding.files)
+        kind = finding.kind + (f" · {count} file{'s' if count > 1 else ''}" if count else "")
+        grid.add_row(Text(finding.severity, style=SEVERITY_STYLES[finding.severity]), Text(kind))
+        grid.add_row("", Text(_one_line(finding.problem)))
+        shown = finding.files if all_files else finding.files[:FILES_SHOWN]
+        for path in shown:
+            grid.add_row("", Text(f"  {path}"))
+        if len(shown) < count:
+            grid.add_row("", Text(f"  and {count - len(shown)} more; --all-files lists them"))
+        grid.add_row("", Text(f"Try: {_one_line(finding.hint)}"))
+    if grid.row_count:
+        _put(grid)
+
+
+def finding_counts(found: Sequence[Finding]) -> str:
+    """A count by severity: "2 errors, 1 warning"; "nothing wrong" where there is nothing."""
+    counts = [(severity, sum(one.severity == severity for one in found)) for severity in SEVERITY_STYLES]
+    parts = [f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts if count]
+    return ", ".join(parts) or "nothing wrong"
+
+
+def user_error(problem: UveaError) -> None:
+    """The two lines of an error that a user can mend."""
+    error(problem.problem, hint=problem.hint)
+
+
+def _put(what: RenderableType) -> None:
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(what)
+        return
+    wide = Console(highlight=False, width=PIPE_WIDTH, color_system=None)
+    with wide.capture() as capture:
+        wide.print(what)
+    text = "\n".join(row.rstrip() for row in capture.get().splitlines())
+    console.print(Text(text), soft_wrap=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(part.strip() for part in text.splitlines() if part.strip())

@@ -1,0 +1,452 @@
+"""Everything that is wrong with a dataset, from the facts that `survey` gathered; no file is opened here.
+
+Each check is a function from evidence to findings, and `CHECKS` lists them in the order of the report. Errors stop
+training, warnings do not. To add a check: write a function, add it to the tuple and a line to the test.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from uvea.datasets.case import Case, Dataset, Finding
+from uvea.datasets.duplicates import exact_copies, near_copies
+from uvea.datasets.names import listed
+from uvea.datasets.split import Split
+from uvea.datasets.survey import CaseFacts, Survey
+
+SPACING_TOLERANCE = 0.01
+"""Pixel sizes that differ by less than this share are one pixel size."""
+
+UM_PER_UNIT = {"mm": 1000.0, "um": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the checks judge."""
+
+    dataset: Dataset
+    survey: Survey
+    splits: tuple[Split, ...] = ()
+
+    @cached_property
+    def pairs(self) -> list[tuple[Case, CaseFacts]]:
+        """Each case with its facts."""
+        return list(zip(self.dataset.cases, self.survey.facts, strict=True))
+
+    @cached_property
+    def readable(self) -> list[tuple[Case, CaseFacts]]:
+        """Those whose image could be read."""
+        return [(case, facts) for case, facts in self.pairs if facts.shape]
+
+    @cached_property
+    def annotated(self) -> list[tuple[Case, CaseFacts]]:
+        """Those whose image and mask could be read, with whole numbers in the mask."""
+        return [(case, facts) for case, facts in self.readable if facts.mask_values and facts.mask_whole]
+
+    @cached_property
+    def case_of(self) -> dict[str, Case]:
+        """Cases by name."""
+        return {case.name: case for case in self.dataset.cases}
+
+    def across(self, names: Iterable[str]) -> bool:
+        """Whether these cases are on different sides of a split, or in different parts that the user fixed."""
+        together = list(names)
+        parts = {self.case_of[name].part for name in together} - {None}
+        sides = [
+            {side for side, members in (("train", split.train), ("val", split.val)) if set(together) & set(members)}
+            for split in self.splits
+        ]
+        return len(parts) > 1 or any(len(side) > 1 for side in sides)
+
+
+Check = Callable[[Evidence], Iterable[Finding]]
+
+
+def check(dataset: Dataset, survey: Survey, *, splits: Sequence[Split] | None = None) -> tuple[Finding, ...]:
+    """All findings, errors first.
+
+    Args:
+        dataset: what `discover` found.
+        survey: the facts of its cases.
+        splits: training and validation, if they are decided: then copies that lie across them are said to.
+    """
+    evidence = Evidence(dataset=dataset, survey=survey, splits=tuple(splits or ()))
+    findings = [*survey.findings, *(finding for judge in CHECKS for finding in judge(evidence))]
+    return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
+
+
+def few_cases(evidence: Evidence) -> Iterable[Finding]:
+    """One annotated image cannot be trained on and validated with."""
+    count = len(evidence.annotated)
+    if count == 1:
+        case, _ = evidence.annotated[0]
+        yield _warning(
+            "few-cases",
+            f"only one image has a usable mask: '{case.name}'; scores on it will say nothing about new images",
+            "annotate a second image, or cut this one into two",
+            [case],
+        )
+
+
+def missing_masks(evidence: Evidence) -> Iterable[Finding]:
+    """Images to train on need masks; images of a test part may do without."""
+    missing = [case for case in evidence.dataset.cases if case.mask is None and case.part != "test"]
+    if missing and any(case.mask for case in evidence.dataset.cases):
+        yield _warning(
+            "missing-mask",
+            f"{_count(missing, evidence)} no mask and will not be trained on: {_names(missing)}",
+            "add masks of the same names, or leave the images out with --skip",
+            missing,
+        )
+
+
+def stray_masks(evidence: Evidence) -> Iterable[Finding]:
+    """A mask without an image is mostly a misspelt name."""
+    stray = evidence.dataset.stray_masks
+    if stray:
+        yield Finding(
+            severity="warning",
+            kind="stray-mask",
+            problem=f"{len(stray)} {'mask belongs' if len(stray) == 1 else 'masks belong'} to no image: "
+            f"{listed(path.name for path in stray)}",
+            hint="give mask and image the same name, or leave the masks out with --skip",
+            files=stray,
+        )
+
+
+def different_grids(evidence: Evidence) -> Iterable[Finding]:
+    """A mask must lie on the pixels of its image."""
+    wrong = [(case, facts) for case, facts in evidence.readable if facts.mask_difference]
+    for kind, sizes in (("mask-size", True), ("mask-geometry", False)):
+        some = [(c, facts) for c, facts in wrong if facts.mask_difference.startswith("sizes") == sizes]
+        if some:
+            case, facts = some[0]
+            yield _error(
+                kind,
+                f"{_count([c for c, _ in some], evidence)} a mask on another grid: "
+                f"{_names(c for c, _ in some)}; of image and mask of '{case.name}' the {facts.mask_difference}",
+                "check that image and mask were exported from the same file, and export them again",
+                [c for c, _ in some],
+            )
+
+
+def broken_pixels(evidence: Evidence) -> Iterable[Finding]:
+    """NaN spreads through a network and ends the training."""
+    broken = [case for case, facts in evidence.readable if not facts.finite]
+    if broken:
+        yield _error(
+            "not-finite",
+            f"{_count(broken, evidence)} NaN or infinite pixels: {_names(broken)}",
+            "replace them with numbers, for example 0, or leave the images out with --skip",
+            broken,
+        )
+
+
+def constant_images(evidence: Evidence) -> Iterable[Finding]:
+    """An image of one value is an export that failed, or an empty slice."""
+    flat = [case for case, facts in evidence.readable if facts.minimum == facts.maximum]
+    if flat:
+        yield _warning(
+            "constant-image",
+            f"{_count(flat, evidence)} one value in all pixels: {_names(flat)}",
+            "look at them, export them again, or leave them out with --skip",
+            flat,
+        )
+
+
+def fractional_masks(evidence: Evidence) -> Iterable[Finding]:
+    """Probabilities and interpolated masks are not classes."""
+    broken = [(case, facts) for case, facts in evidence.pairs if not facts.mask_whole]
+    if broken:
+        case, facts = broken[0]
+        example = next((value for value in facts.mask_values if value != value or value != int(value)), None)  # type: ignore[arg-type]
+        shown = f", such as {example:.4g} in '{case.name}'" if example is not None else ""
+        yield _error(
+            "fractional-mask",
+            f"{_count([c for c, _ in broken], evidence)} a mask with values that are not whole numbers"
+            f"{shown}: {_names(c for c, _ in broken)}",
+            "save masks as whole numbers, one per class; threshold probability maps first",
+            [c for c, _ in broken],
+        )
+
+
+def empty_masks(evidence: Evidence) -> Iterable[Finding]:
+    """Empty masks are right where there is nothing, and wrong where nobody has annotated yet."""
+    empty = [case for case, facts in evidence.annotated if not _present(facts, evidence) - {0}]
+    if empty:
+        yield _warning(
+            "empty-mask",
+            f"{_count(empty, evidence)} a mask without foreground: {_names(empty)}",
+            "check that nothing is there to annotate; leave images out with --skip if they were not annotated",
+            empty,
+        )
+
+
+def rare_classes(evidence: Evidence) -> Iterable[Finding]:
+    """A class in a single image is learned or scored, never both, and may be a slip of the brush."""
+    if evidence.survey.labels.kind == "instances" or len(evidence.annotated) < 2:
+        return
+    users: dict[int, list[Case]] = defaultdict(list)
+    for case, facts in evidence.annotated:
+        for index in _present(facts, evidence):
+            users[index].append(case)
+    labels = evidence.survey.labels
+    values = labels.colours or labels.values
+    for index, cases in sorted(users.items()):
+        if len(cases) == 1:
+            yield _warning(
+                "rare-class",
+                f"the class '{labels.names[index]}' (value {values[index]}) is in one image only: '{cases[0].name}'",
+                "correct the mask if this is a slip, or annotate the class in more images",
+                cases,
+            )
+
+
+def mixed_channels(evidence: Evidence) -> Iterable[Finding]:
+    """A network has one number of input channels."""
+    groups = _grouped((facts.channels, case) for case, facts in evidence.readable)
+    if len(groups) < 2:
+        return
+    smaller = _rarest(groups)
+    problem = f"images have different numbers of channels: {_shares(groups)}"
+    if set(groups) == {1, 3}:
+        yield _warning(
+            "mixed-channels",
+            problem + "; gray ones will be read as RGB with equal channels",
+            "convert all images to gray, or all to RGB, if that is not wanted",
+            smaller,
+        )
+    else:
+        yield _error(
+            "mixed-channels",
+            problem,
+            "export all images with the same channels, or leave some out with --skip",
+            smaller,
+        )
+
+
+def mixed_axes(evidence: Evidence) -> Iterable[Finding]:
+    """A network is 2D or 3D."""
+    groups = _grouped((facts.axes, case) for case, facts in evidence.readable)
+    if len(groups) > 1:
+        yield _error(
+            "mixed-axes",
+            f"images have different axes: {_shares(groups)}",
+            "train 2D images and volumes separately, or name the axes with --axes if a file says them wrongly",
+            _rarest(groups),
+        )
+
+
+def odd_types(evidence: Evidence) -> Iterable[Finding]:
+    """Types that images do not usually have, and several types in one dataset, are signs of a mixed export."""
+    groups = _grouped((facts.dtype, case) for case, facts in evidence.readable)
+    odd = {dtype: cases for dtype, cases in groups.items() if dtype == "bool" or dtype.endswith("64")}
+    if odd:
+        cases = [case for some in odd.values() for case in some]
+        yield _warning(
+            "odd-type",
+            f"{_count(cases, evidence)} an unusual type: {_shares(odd)}",
+            "check that these are images and not masks or results of a calculation",
+            cases,
+        )
+    if len(groups) > 1:
+        yield _warning(
+            "mixed-types",
+            f"images have different types: {_shares(groups)}",
+            "check that all were exported in the same way; values are not rescaled between types",
+            _rarest(groups),
+        )
+
+
+def mixed_spacings(evidence: Evidence) -> Iterable[Finding]:
+    """Different pixel sizes are brought to one, which costs detail or time; unknown ones cannot be."""
+    groups = _grouped((facts.unit == "px", case) for case, facts in evidence.readable)
+    if len(groups) > 1:
+        yield _warning(
+            "unknown-spacing",
+            f"{_count(groups[True], evidence)} no pixel size, while others do: {_names(groups[True])}",
+            "save the pixel size in these files too; without it they are taken as they are",
+            groups[True],
+        )
+    sized = [
+        (case, tuple(size * UM_PER_UNIT[facts.unit] for size in facts.spacing))
+        for case, facts in evidence.readable
+        if facts.unit in UM_PER_UNIT
+    ]
+    common = Counter(spacing for _, spacing in sized).most_common(1)
+    others = [
+        (case, spacing)
+        for case, spacing in sized
+        if len(spacing) == len(common[0][0])
+        and any(abs(a - b) > SPACING_TOLERANCE * b for a, b in zip(spacing, common[0][0], strict=True))
+    ]
+    if others:
+        case, spacing = others[0]
+        yield _warning(
+            "mixed-spacing",
+            f"pixel sizes differ: most images have {_micrometres(common[0][0])}, but {len(others)} others do not, "
+            f"such as '{case.name}' with {_micrometres(spacing)}; all will be resampled to one",
+            "check that the sizes in the files are true; nothing to do if they are",
+            [c for c, _ in others],
+        )
+
+
+def copies(evidence: Evidence) -> Iterable[Finding]:
+    """The same image twice counts double; on both sides of a split it makes the score a lie."""
+    hashes = {facts.name: facts.mask_hash for facts in evidence.survey.facts}
+    found = exact_copies(evidence.survey)
+    across = [names for names in found if evidence.across(names)]
+    within = [names for names in found if not evidence.across(names)]
+    if across:
+        yield _warning(
+            "duplicate-across",
+            f"{len(across)} {'image is' if len(across) == 1 else 'images are'} in training and in validation or test, "
+            f"so the score will be too good: {_equal(across)}",
+            "delete the copies, or put copies on one side with a group column",
+            [evidence.case_of[name] for names in across for name in names],
+        )
+    if within:
+        yield _warning(
+            "duplicate",
+            f"{len(within)} {'image is' if len(within) == 1 else 'images are'} there more than once: {_equal(within)}",
+            "delete the copies",
+            [evidence.case_of[name] for names in within for name in names],
+        )
+    conflicts = [names for names in found if len({hashes[name] for name in names} - {""}) > 1]
+    if conflicts:
+        yield _warning(
+            "duplicate-masks-differ",
+            f"copies of one image have different masks: {_equal(conflicts)}",
+            "keep the better mask and delete the other copy",
+            [evidence.case_of[name] for names in conflicts for name in names],
+        )
+
+
+def near_duplicates(evidence: Evidence) -> Iterable[Finding]:
+    """Nearly equal images (saved twice, a moment later, the next slice) leak across a split as copies do."""
+    found = near_copies(evidence.survey)
+    across = [pair for pair in found if evidence.across(pair)]
+    within = [pair for pair in found if not evidence.across(pair)]
+    if across:
+        yield _warning(
+            "near-duplicate-across",
+            f"{len(across)} {'pair' if len(across) == 1 else 'pairs'} of nearly equal images lie in training and in "
+            f"validation or test, so the score will be too good: {_alike(across)}",
+            "look at them; put images of one field or one series on one side with a group column",
+            [evidence.case_of[name] for pair in across for name in pair],
+        )
+    if within:
+        yield _warning(
+            "near-duplicate",
+            f"{len(within)} {'pair' if len(within) == 1 else 'pairs'} of images are nearly equal: {_alike(within)}",
+            "look at them; if they show the same thing keep one, or give them one group",
+            [evidence.case_of[name] for pair in within for name in pair],
+        )
+
+
+def copied_masks(evidence: Evidence) -> Iterable[Finding]:
+    """Different images with one and the same mask: a mask saved under a wrong name."""
+    groups: dict[str, list[tuple[Case, CaseFacts]]] = defaultdict(list)
+    for case, facts in evidence.annotated:
+        if _present(facts, evidence) - {0}:
+            groups[facts.mask_hash].append((case, facts))
+    wrong = [some for some in groups.values() if len({facts.image_hash for _, facts in some}) > 1]
+    if wrong:
+        yield _warning(
+            "copied-mask",
+            f"different images have the same mask: {_equal([[case.name for case, _ in some] for some in wrong])}",
+            "check which image the mask belongs to, and annotate the other",
+            [case for some in wrong for case, _ in some],
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    few_cases,
+    missing_masks,
+    stray_masks,
+    different_grids,
+    mixed_axes,
+    mixed_channels,
+    broken_pixels,
+    fractional_masks,
+    constant_images,
+    empty_masks,
+    rare_classes,
+    odd_types,
+    mixed_spacings,
+    copies,
+    near_duplicates,
+    copied_masks,
+)
+
+
+def _present(facts: CaseFacts, evidence: Evidence) -> set[int]:
+    """Classes in a mask."""
+    labels = evidence.survey.labels
+    values = [value for value in facts.mask_values if value not in (labels.ignore, (labels.ignore,) * 3)]
+    if labels.kind == "instances":
+        return {0 if value in (labels.values[0], (labels.values[0],) * 3) else 1 for value in values}
+    if labels.kind == "colours":
+        places = {colour: index for index, colour in enumerate(labels.colours)}
+        return {places[c] for c in (v if isinstance(v, tuple) else (v, v, v) for v in values) if c in places}
+    return {labels.values.index(value) for value in values if value in labels.values}
+
+
+def _files(cases: Iterable[Case]) -> tuple[Path, ...]:
+    return tuple(path for case in cases for path in (*case.images, *([case.mask] if case.mask else [])))
+
+
+def _error(kind: str, problem: str, hint: str, cases: Iterable[Case]) -> Finding:
+    return Finding(severity="error", kind=kind, problem=problem, hint=hint, files=_files(cases))
+
+
+def _warning(kind: str, problem: str, hint: str, cases: Iterable[Case]) -> Finding:
+    return Finding(severity="warning", kind=kind, problem=problem, hint=hint, files=_files(cases))
+
+
+def _count(cases: Sequence[Case], evidence: Evidence) -> str:
+    return f"{len(cases)} of {len(evidence.dataset.cases)} images {'has' if len(cases) == 1 else 'have'}"
+
+
+def _names(cases: Iterable[Case]) -> str:
+    return listed(case.name for case in cases)
+
+
+K = TypeVar("K")
+
+
+def _grouped(keyed: Iterable[tuple[K, Case]]) -> dict[K, list[Case]]:
+    groups: dict[K, list[Case]] = defaultdict(list)
+    for key, case in keyed:
+        groups[key].append(case)
+    return groups
+
+
+def _rarest(groups: Mapping[K, list[Case]]) -> list[Case]:
+    return min(groups.values(), key=lambda cases: len(cases))
+
+
+def _shares(groups: Mapping[K, list[Case]]) -> str:
+    """How many images have what, the commonest first, with an example."""
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return ", ".join(f"{key} in {len(cases)} ('{cases[0].name}')" for key, cases in ordered)
+
+
+def _equal(groups: Iterable[Sequence[str]]) -> str:
+    return _first([" = ".join(f"'{name}'" for name in names) for names in groups])
+
+
+def _alike(pairs: Iterable[tuple[str, str]]) -> str:
+    return _first([f"'{first}' and '{second}'" for first, second in pairs])
+
+
+def _first(texts: Sequence[str], most: int = 3) -> str:
+    more = len(texts) - most
+    return "; ".join(texts[:most]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _micrometres(spacing: Iterable[float]) -> str:
+    return "×".join(f"{size:.4g}" for size in spacing) + " µm"

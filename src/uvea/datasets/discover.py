@@ -1,0 +1,391 @@
+"""Find images and masks on disk, in the layouts that people use.
+
+Looks at names only; no image is opened. What a name means is in `names.py`, which mask belongs to which image in
+`pairing.py`, and tables are read by `table.py`.
+"""
+
+import glob
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from uvea.datasets.case import Case, DataOptions, Dataset
+from uvea.datasets.names import Role, listed, part_of, role_of
+from uvea.datasets.pairing import Entry, Pairing, group_channels, pair, separate
+from uvea.datasets.table import read_table
+from uvea.errors import DatasetError
+from uvea.images import is_image, stem_of, suffix_of
+
+NO_OPTIONS = DataOptions()
+WAYS = (
+    "put masks into masks/ beside images/ under the same names, or call them x_mask.tif beside x.tif, "
+    "or name both with --images and --masks, or give a CSV table with columns image and mask"
+)
+"""Every layout, as a hint."""
+
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+
+
+def discover(source: Path, *, options: DataOptions = NO_OPTIONS) -> Dataset:
+    """Find the cases of a dataset.
+
+    The layouts, tried in this order: two globs in `options`; a CSV table; images/ and masks/ (or labels/, and the
+    like; also imagesTr/ and labelsTr/); images and masks side by side, told apart by a word in the name. Folders
+    called train, val and test above or below these fix the part of their cases; sub-folders of the images, such as
+    one per patient, become groups.
+
+    Args:
+        source: a folder, or a CSV file.
+        options: `images`, `masks` and `skip` are used here. A glob in `skip` leaves out the files, images or masks,
+            whose name, name without suffix or path below `source` it fits.
+
+    Returns:
+        Cases in name order. An image without a mask is a case without one; a mask without an image is a stray.
+
+    Raises:
+        DatasetError: nothing to train on was found, or what belongs together is not clear.
+    """
+    try:
+        return _discover(Path(source), options)
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+def find_images(sources: Sequence[str | Path], *, channels: int = 1) -> list[tuple[str, tuple[Path, ...]]]:
+    """Find the images to predict.
+
+    Args:
+        sources: files, folders (with all sub-folders) and globs.
+        channels: files per image. With more than one, "case_0000" and its fellows become one image called "case".
+
+    Returns:
+        Name and files of each image, in the order of `sources`, then of names. A name is the path below the folder
+        that was given, or below the fixed part of the glob, without suffix; it may contain "/".
+
+    Raises:
+        DatasetError: a source without images, two images of one name, or not `channels` files for an image.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    for source in sources:
+        try:
+            images = _images_of(source, channels)
+        except OSError as error:
+            raise _unreadable(source, error) from error
+        for name, paths in images:
+            if name in found and [p.resolve() for p in found[name]] != [p.resolve() for p in paths]:
+                raise DatasetError(
+                    f"two images would both give the mask '{name}': {listed([found[name][0], paths[0]])}",
+                    hint="predict them one after the other with different --out folders",
+                )
+            found.setdefault(name, paths)
+    if not found:
+        raise DatasetError("no images were named", hint="name files, folders or globs, such as images/*.tif")
+    return list(found.items())
+
+
+def _discover(source: Path, options: DataOptions) -> Dataset:
+    if (options.images is None) != (options.masks is None):
+        given, absent = ("images", "masks") if options.masks is None else ("masks", "images")
+        raise DatasetError(
+            f"--{given} '{getattr(options, given)}' is given without --{absent}",
+            hint=f"give both globs, for example --images 'raw/*.tif' --masks 'masks/*.tif'; --{absent} is missing",
+        )
+    if source.is_file():
+        return _from_table(source, options)
+    if not source.is_dir():
+        raise DatasetError(f"there is no folder or table '{source}'", hint="check the path; relative ones start here")
+    found, layout = _by_globs(source, options) if options.images else _by_folders(source, options)
+    pairing = pair(found["images"], found["masks"])
+    if not any(one.mask for one in pairing.pairs):
+        raise _nothing_pairs(source, found)
+    return Dataset(
+        root=source,
+        cases=_cases(pairing),
+        layout=f"{layout}, {pairing.rule}",
+        stray_masks=tuple(sorted(pairing.strays)),
+    )
+
+
+@dataclass
+class _Place:
+    """The folders of one part: what lies directly under the source, or under train/."""
+
+    images: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+
+
+_Found = dict[Role, list[Entry]]
+
+
+def _from_table(source: Path, options: DataOptions) -> Dataset:
+    if source.suffix.lower() != ".csv":
+        raise DatasetError(
+            f"'{source}' is neither a folder nor a CSV table",
+            hint=f"give the folder that holds the images and masks, such as '{source.parent}', or a .csv file",
+        )
+    if options.images:
+        raise DatasetError(
+            f"--images '{options.images}' cannot be used with the table '{source}'",
+            hint="give the data folder instead of the table, or leave out --images and --masks",
+        )
+    root = source.parent
+    cases = tuple(c for c in read_table(source) if not any(_skipped(path, root, options.skip) for path in c.images))
+    if not any(case.mask for case in cases):
+        raise DatasetError(f"no row of '{source}' has a mask", hint="fill in the column mask")
+    return Dataset(root=root, cases=cases, layout=f"table {source.name}")
+
+
+def _by_globs(root: Path, options: DataOptions) -> tuple[_Found, str]:
+    patterns: dict[Role, str] = {"images": options.images or "", "masks": options.masks or ""}
+    masks = _glob_entries(root, "masks", patterns["masks"], options.skip)
+    taken = {entry.path for entry in masks}
+    every = _glob_entries(root, "images", patterns["images"], options.skip)
+    images = [entry for entry in every if entry.path not in taken]
+    if not images:
+        raise DatasetError(
+            f"--images '{patterns['images']}' and --masks '{patterns['masks']}' fit the same {_count(every)}",
+            hint="give a glob that fits the images only",
+        )
+    if len(images) == len(masks) == 1:  # named one by one: they belong together whatever they are called
+        masks = [replace(masks[0], folder=images[0].folder, stem=images[0].stem)]
+    return {"images": images, "masks": masks}, f"{patterns['images']} and {patterns['masks']}"
+
+
+def _glob_entries(root: Path, role: Role, pattern: str, skip: tuple[str, ...]) -> list[Entry]:
+    base = root / pattern if (root / pattern).is_dir() else root / _fixed_part(pattern)
+    files = [path for path in _glob(pattern, root) if is_image(path) and not _skipped(path, root, skip)]
+    if not files:
+        raise DatasetError(f"--{role} '{pattern}' fits no image in '{root}'", hint=f"there: {_inventory(root)}")
+    return [_entry(path, base) for path in files]
+
+
+def _by_folders(root: Path, options: DataOptions) -> tuple[_Found, str]:
+    everything = _image_files(root, options.skip)
+    if not everything:
+        raise DatasetError(
+            f"no images in '{root}': {_inventory(root)}",
+            hint="give a folder with images/ and masks/ in it, or a CSV table with columns image and mask",
+        )
+    places = _places(root)
+    found: _Found = {"images": [], "masks": []}
+    names: dict[Role, list[str]] = {"images": [], "masks": []}
+    without_masks = []
+    for leading, place in sorted(places.items()):
+        images = _only(place.images, "images", options.skip)
+        masks = _only(place.masks, "masks", options.skip)
+        if masks and not images and not leading and any(path.parent == root for path in everything):
+            found["images"] += [_entry(path, root) for path in everything if path.parent == root]
+            names["images"].append(".")
+        if images and not masks and part_of(leading) == "test":
+            without_masks.append(images.relative_to(root).as_posix())
+            continue
+        chosen: dict[Role, Path | None] = {"images": images, "masks": masks}
+        for role, folder in chosen.items():
+            if folder:
+                found[role] += [_entry(p, folder, leading=leading) for p in _image_files(folder, options.skip, root)]
+                names[role].append(folder.relative_to(root).as_posix() + "/")
+    if found["images"] and found["masks"]:
+        layout = f"{' + '.join(names['images'])} and {' + '.join(names['masks'])}"
+        if without_masks:
+            layout += f" ({listed(without_masks)} without masks left out)"
+        return found, layout
+    images_beside, masks_beside = separate([_entry(path, root) for path in everything])
+    if not masks_beside or not images_beside:
+        raise _images_only(root, everything)
+    return {"images": images_beside, "masks": masks_beside}, "images and masks side by side"
+
+
+def _places(root: Path) -> dict[str, _Place]:
+    """Folders of images and of masks, by the part they are under ("" for none)."""
+    places: dict[str, _Place] = defaultdict(_Place)
+    for folder in _subfolders(root):
+        if role := role_of(folder.name):
+            getattr(places[role[1]], role[0]).append(folder)
+        elif part_of(folder.name):
+            for inner in _subfolders(folder):
+                if role := role_of(inner.name):
+                    getattr(places[folder.name], role[0]).append(inner)
+    return places
+
+
+def _only(folders: list[Path], role: Role, skip: tuple[str, ...]) -> Path | None:
+    """The one folder with images in it. "images" wins over other words for the same, such as "raw"."""
+    filled = [folder for folder in folders if _image_files(folder, skip)]
+    plain = [folder for folder in filled if role == "images" and folder.name.lower() in ("image", "images")]
+    if len(plain) == 1:
+        return plain[0]
+    if len(filled) > 1:
+        first, second = filled[0].name, filled[1].name
+        raise DatasetError(
+            f"two folders of {role} in '{filled[0].parent}': '{first}' and '{second}'",
+            hint=f"say which: --images 'images/*' --masks '{second}/*'"
+            if role == "masks"
+            else f"say which: --images '{first}/*' --masks 'masks/*'",
+        )
+    return filled[0] if filled else None
+
+
+def _cases(pairing: Pairing) -> tuple[Case, ...]:
+    cases: dict[str, Case] = {}
+    for found in pairing.pairs:
+        part = part_of(found.folder[0]) if found.folder else None
+        groups = found.folder[1:] if part else found.folder
+        if found.name in cases:
+            raise DatasetError(
+                f"two images of one name: {listed([cases[found.name].images[0], found.images[0]])}",
+                hint="rename one of them, or list the files in a CSV table with columns image and mask",
+            )
+        cases[found.name] = Case(
+            name=found.name, images=found.images, mask=found.mask, group=groups[0] if groups else None, part=part
+        )
+    if len({case.group for case in cases.values()}) == 1:  # one folder around everything says nothing
+        return tuple(Case(name=c.name, images=c.images, mask=c.mask, part=c.part) for _, c in sorted(cases.items()))
+    return tuple(case for _, case in sorted(cases.items()))
+
+
+def _images_of(source: str | Path, channels: int) -> list[tuple[str, tuple[Path, ...]]]:
+    path = Path(source)
+    if path.is_file():
+        if not is_image(path):
+            raise DatasetError(f"'{path}' is not an image that uvea reads", hint="give PNG, TIFF, NIfTI or the like")
+        files, base = [path], path.parent
+    elif path.is_dir():
+        roles = [role[0] for folder in _subfolders(path) if (role := role_of(folder.name))]
+        if "images" in roles and "masks" in roles:
+            inner = next(f for f in _subfolders(path) if (role := role_of(f.name)) and role[0] == "images")
+            raise DatasetError(f"'{path}' holds images and masks", hint=f"give the folder of the images, '{inner}'")
+        files, base = _image_files(path, ()), path
+    elif glob.has_magic(str(source)):
+        base = Path(_fixed_part(str(source)))
+        files = [match for match in _glob(str(source), Path()) if is_image(match)]
+    else:
+        raise DatasetError(f"there is no image or folder '{source}'", hint="check the path; relative ones start here")
+    if not files:
+        where = _inventory(path) if path.is_dir() else f"there: {_inventory(base)}"
+        raise DatasetError(f"no images in '{source}'", hint=f"give PNG, TIFF, NIfTI or the like; {where}")
+    entries = [Entry(file, file.relative_to(base).parent.parts, stem_of(file)) for file in files]
+    if channels == 1:
+        return sorted(("/".join((*entry.folder, entry.stem)), (entry.path,)) for entry in entries)
+    grouped = group_channels(entries)
+    for key, paths in grouped:
+        if len(paths) != channels and not (len(paths) == 1 and stem_of(paths[0]) == key[-1]):
+            raise DatasetError(
+                f"'{'/'.join(key)}' has {len(paths)} channel files, the model was trained on {channels}",
+                hint=f"name them {key[-1]}_0000 to {key[-1]}_{channels - 1:04d}",
+            )
+    return [("/".join(key), paths) for key, paths in grouped]
+
+
+def _entry(path: Path, base: Path, *, leading: str = "") -> Entry:
+    folders = [leading] if leading else []
+    folders += [name for name in path.relative_to(base).parent.parts if not role_of(name)]
+    return Entry(path, tuple(folders), stem_of(path))
+
+
+def _image_files(folder: Path, skip: tuple[str, ...], root: Path | None = None) -> list[Path]:
+    """All images below a folder, in name order; hidden files and folders and those in `skip` are left out."""
+    return [path for path in _files(folder) if is_image(path) and not _skipped(path, root or folder, skip)]
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_system(name))
+        found += [Path(here, name) for name in names if not _is_system(name)]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_system(path.name))
+
+
+def _is_system(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def _skipped(path: Path, root: Path, skip: tuple[str, ...]) -> bool:
+    names = {path.name, stem_of(path), path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name}
+    return any(fnmatchcase(name, pattern) for pattern in skip for name in names)
+
+
+def _glob(pattern: str, root: Path) -> list[Path]:
+    """Files that fit a glob; a folder stands for all files below it."""
+    found: set[Path] = set()
+    for match in glob.glob(pattern, root_dir=root, recursive=True):
+        path = root / match
+        found.update(_files(path) if path.is_dir() and not pattern.endswith("**") else [path])
+    return sorted(path for path in found if path.is_file())
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folders of a glob before its first wildcard."""
+    if not glob.has_magic(pattern):
+        return str(Path(pattern).parent)
+    fixed = []
+    for piece in Path(pattern).parts[:-1]:
+        if glob.has_magic(piece):
+            break
+        fixed.append(piece)
+    return str(Path(*fixed)) if fixed else ""
+
+
+def _inventory(folder: Path) -> str:
+    """What is in a folder, in words: "12 files of .csv, .txt"."""
+    files = _files(folder) if folder.is_dir() else []
+    if not files:
+        return "it is empty" if folder.is_dir() else f"there is no folder '{folder}'"
+    kinds = Counter(suffix_of(path) or path.name for path in files)
+    return f"{_count(files)}: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common(4))}"
+
+
+def _count(files: Iterable[object]) -> str:
+    number = len(list(files))
+    return f"{number} file" if number == 1 else f"{number} files"
+
+
+def _images_only(root: Path, everything: list[Path]) -> DatasetError:
+    examples = listed([path.relative_to(root).as_posix() for path in everything])
+    complete = [folder.name for folder in _subfolders(root) if _is_complete(folder)]
+    if complete:
+        hint = f"give one of the datasets in it, such as '{root / complete[0]}'"
+    elif role_of(root.name) and _is_complete(root.absolute().parent):
+        hint = f"give the folder above, '{root.parent}'"
+    else:
+        hint = WAYS
+    return DatasetError(f"{_count(everything)} in '{root}' but no masks were found: {examples}", hint=hint)
+
+
+def _is_complete(folder: Path) -> bool:
+    return any(place.images and place.masks for place in _places(folder).values())
+
+
+def _nothing_pairs(root: Path, found: _Found) -> DatasetError:
+    image, mask = (found[role][0].path for role in ("images", "masks"))
+    return DatasetError(
+        f"no mask in '{root}' has the name of an image: {_count(found['images'])} such as '{_below(image, root)}', "
+        f"{_count(found['masks'])} such as '{_below(mask, root)}'",
+        hint="give mask and image the same name, or list the files in a CSV table with columns image and mask",
+    )
+
+
+def _unreadable(source: str | Path, error: OSError) -> DatasetError:
+    where = str(error.filename or source)
+    where = where if len(where) < 200 else f"{where[:200]}…"
+    return DatasetError(f"cannot read '{where}': {error.strerror}", hint="check the path and its rights")
+
+
+def _below(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

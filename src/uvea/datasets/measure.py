@@ -1,0 +1,137 @@
+"""Numbers about the pixels of one image or mask: counts, statistics, pieces, thumbnails, hashes.
+
+Arrays in, plain numbers out; it knows neither files nor cases.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uvea.arrays.labels import Key, Value, colour_codes, is_gray
+from uvea.errors import ShapeError
+
+PERCENTS = (0.5, 2.0, 50.0, 98.0, 99.5)
+"""The percentiles that are kept per channel."""
+
+SAMPLE = 1_000_000
+"""Pixels per channel that percentiles, means and deviations are taken from: every k-th one, k fixed by the size."""
+
+PIECES_LIMIT = 1 << 24
+"""Pixels of a mask in which connected pieces are counted; larger masks are thinned to this."""
+
+THUMBNAIL = 64
+"""Side of the thumbnails, in pixels."""
+
+PerChannel = tuple[float, ...]
+
+
+def codes_of(mask: NDArray[np.generic], where: str) -> tuple[NDArray[np.generic], bool]:
+    """One number per pixel of a mask (c, ...), and whether the numbers stand for colours."""
+    if mask.size == 0 or mask.shape[0] not in (1, 3):
+        raise ShapeError(
+            f"the mask {where} has {mask.shape[0]} channels and {mask[0].size if len(mask) else 0} pixels",
+            hint="save masks with one channel of class values, or as RGB with one colour per class",
+        )
+    if is_gray(mask):
+        gray = mask[0]
+        return (gray.view(np.uint8) if gray.dtype == np.bool_ else gray), False
+    if mask.dtype.kind not in "ui" or mask.max() > 65535 or mask.min() < 0:
+        raise ShapeError(
+            f"the mask {where} has three channels of {mask.dtype}",
+            hint="save colour masks as RGB with 8 bits per channel",
+        )
+    return colour_codes(mask), True
+
+
+def code_of(key: Key) -> Value:
+    """The number that `codes_of` gives a gray value or a colour."""
+    return (key[0] << 32) | (key[1] << 16) | key[2] if isinstance(key, tuple) else key
+
+
+def count_values(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    """Distinct values of integers (...) in ascending order and how often each occurs."""
+    low, high = int(codes.min()), int(codes.max())
+    if high - low >= PIECES_LIMIT:
+        values, counts = np.unique(codes, return_counts=True)
+        return values, counts.astype(np.int64)
+    totals = np.zeros(high - low + 1, np.int64)
+    flat = codes.reshape(-1)
+    # Sorting is slow, and bincount takes eight bytes per pixel: so in parts.
+    for start in range(0, flat.size, PIECES_LIMIT):
+        part = flat[start : start + PIECES_LIMIT]
+        totals += np.bincount(part if low == 0 else part.astype(np.int64) - low, minlength=len(totals))
+    found = np.flatnonzero(totals)
+    return found + low, totals[found]
+
+
+def count_pieces(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Value and size in pixels of each connected piece of equal value in integers (...), without 0; corners connect."""
+    from skimage.measure import label
+
+    step = math.ceil((codes.size / PIECES_LIMIT) ** (1 / codes.ndim))
+    thinned = codes[(slice(None, None, step),) * codes.ndim]
+    numbers, count = label(thinned, background=0, return_num=True)  # type: ignore[no-untyped-call]
+    values = np.zeros(count + 1, codes.dtype)
+    values[numbers.reshape(-1)] = thinned.reshape(-1)  # all pixels of a piece write the same value
+    sizes = np.bincount(numbers.reshape(-1), minlength=count + 1)
+    return values[1:], sizes[1:].astype(np.float64) * step**codes.ndim
+
+
+def foreground_of(mask: NDArray[np.generic], *, background: Key, ignore: int | None) -> NDArray[np.bool_]:
+    """Where a mask (c, ...) has neither background nor ignored value, (...)."""
+    colour = np.array(background).reshape(-1, *(1,) * (mask.ndim - 1))
+    foreground: NDArray[np.bool_] = (mask != colour).any(axis=0)
+    if ignore is not None:
+        foreground &= (mask != ignore).any(axis=0)
+    return foreground
+
+
+def statistics_of(sample: NDArray[np.generic]) -> tuple[PerChannel, PerChannel, tuple[tuple[float, ...], ...]]:
+    """Mean, deviation and percentiles of the finite values of each channel, (c, pixels)."""
+    channels = [channel[np.isfinite(channel)].astype(np.float64) for channel in sample]
+    channels = [channel if len(channel) else np.zeros(1) for channel in channels]
+    return (
+        tuple(float(channel.mean()) for channel in channels),
+        tuple(float(channel.std()) for channel in channels),
+        tuple(tuple(np.percentile(channel, PERCENTS).tolist()) for channel in channels),
+    )
+
+
+def stride_for(pixels: int, row: int) -> int:
+    """Step that leaves at most SAMPLE pixels and does not keep to a few columns."""
+    step = math.ceil(pixels / SAMPLE)
+    while math.gcd(step, row) > 1:
+        step += 1
+    return step
+
+
+def hash_of(array: NDArray[np.generic]) -> str:
+    """Of the values, their type and the shape."""
+    digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def make_thumbnail(array: NDArray[np.generic]) -> bytes:
+    """The middle slice of (c, ..., y, x), channels averaged, as THUMBNAIL × THUMBNAIL float16.
+
+    Its range becomes 0 to 1.
+    """
+    while array.ndim > 3:
+        array = array[:, array.shape[1] // 2]
+    # Eight pixels per side of a thumbnail pixel are enough, and keep large images cheap.
+    step = [max(1, length // (8 * THUMBNAIL)) for length in array.shape[1:]]
+    plane = np.nan_to_num(array[:, :: step[0], :: step[1]].astype(np.float32), posinf=0.0, neginf=0.0).mean(axis=0)
+    for axis in (0, 1):
+        edges = np.arange(THUMBNAIL) * plane.shape[axis] // THUMBNAIL
+        widths = np.maximum(np.diff(edges, append=plane.shape[axis]), 1)
+        plane = np.add.reduceat(plane, edges, axis=axis) / np.expand_dims(widths, 1 - axis)
+    low, high = plane.min(), plane.max()
+    return bytes(((plane - low) / (high - low if high > low else 1.0)).astype(np.float16).data)
+
+
+def thumbnail_of(stored: bytes) -> NDArray[np.float32]:
+    """A thumbnail kept in the facts, 64×64 (y, x)."""
+    return np.frombuffer(stored, np.float16).reshape(THUMBNAIL, THUMBNAIL).astype(np.float32)

@@ -1,0 +1,345 @@
+"""Read every case once and keep what can be known without keeping the pixels.
+
+`check` judges these facts, `plan` measures its fingerprint on them, and neither opens a file again. One image is
+in memory per core at a time. A file that cannot be read becomes a finding, never an exception.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uvea.arrays.labels import Key, LabelMap, colour_of, decide_labels
+from uvea.datasets.case import Case, DataOptions, Dataset, Finding
+from uvea.datasets.measure import (
+    SAMPLE,
+    PerChannel,
+    code_of,
+    codes_of,
+    count_pieces,
+    count_values,
+    foreground_of,
+    hash_of,
+    make_thumbnail,
+    statistics_of,
+    stride_for,
+)
+from uvea.errors import DatasetError, ShapeError, UveaError
+from uvea.images import read, read_channels
+from uvea.images.files import geometry_difference
+from uvea.images.image import Image
+
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseFacts:
+    """What was measured of one case. Fields of a part that is missing or unreadable keep their defaults."""
+
+    name: str
+
+    shape: tuple[int, ...] = ()
+    """Spatial size in pixels."""
+
+    axes: str = ""
+    channels: int = 0
+    dtype: str = ""
+    spacing: tuple[float, ...] = ()
+    """Pixel size per axis, in `unit`."""
+
+    unit: str = "px"
+    minimum: PerChannel = ()
+    """Over all pixels; NaN where there is a NaN."""
+
+    maximum: PerChannel = ()
+    mean: PerChannel = ()
+    """Over the finite pixels of the sample, as are std and percentiles."""
+
+    std: PerChannel = ()
+    percentiles: tuple[tuple[float, ...], ...] = ()
+    """Per channel, at PERCENTS."""
+
+    finite: bool = True
+    """Whether no pixel is NaN or infinite."""
+
+    foreground_mean: PerChannel = ()
+    """Over the pixels of any class but background, as are the next two; empty where there are none."""
+
+    foreground_std: PerChannel = ()
+    foreground_percentiles: tuple[tuple[float, ...], ...] = ()
+
+    mask_shape: tuple[int, ...] = ()
+    mask_channels: int = 0
+    mask_dtype: str = ""
+    mask_difference: str = ""
+    """How the grid of the mask differs from that of the image, in words; empty where they agree."""
+
+    mask_values: Mapping[Key, int] = field(default_factory=dict)
+    """Pixels per gray value, or per colour (red, green, blue)."""
+
+    mask_pieces: Mapping[Key, int] = field(default_factory=dict)
+    """Connected pieces of equal value, per value except 0 and black."""
+
+    mask_whole: bool = True
+    """Whether all mask values are whole numbers."""
+
+    objects: int = 0
+    """Connected pieces of equal value in the foreground: objects, where the mask numbers them or they do not touch."""
+
+    object_size: float = 0.0
+    """Their median size in pixels; 0 where there are none."""
+
+    image_hash: str = ""
+    """Of the pixels and the shape: equal for equal images in different files."""
+
+    mask_hash: str = ""
+
+    thumbnail: bytes = b""
+    """64×64 float16, gray, the middle slice of a volume; `thumbnail_of` reads it."""
+
+    problems: tuple[Finding, ...] = ()
+    """Why the image or the mask could not be read."""
+
+    @property
+    def problem(self) -> Finding | None:
+        """The first problem, None for a case that could be read."""
+        return self.problems[0] if self.problems else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """All facts of a dataset, in the order of its cases."""
+
+    facts: tuple[CaseFacts, ...]
+
+    labels: LabelMap
+    """What the mask values mean; 0 and 1 where that could not be decided, which is an error among the findings."""
+
+    findings: tuple[Finding, ...]
+    """Files that could not be read, and masks that could not be understood; all errors."""
+
+
+def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, int], None] | None = None) -> Survey:
+    """Read all cases once, on all cores, and decide what the mask values mean.
+
+    Minimum, maximum, hashes and counts of mask values come from every pixel; means, deviations and percentiles from
+    at most SAMPLE pixels per channel (foreground pixels are sampled among themselves, so small objects count fully),
+    and pieces from at most PIECES_LIMIT pixels of a mask.
+
+    Args:
+        dataset: what `discover` found.
+        options: axes, ignored value, label names and the user's word on instances.
+        advance: called with (cases done, all cases) after each case, from this thread.
+    """
+    facts = _on_all_cores(lambda case: _facts(case, options, background=0), dataset.cases, advance)
+    problems = [problem for fact in facts for problem in fact.problems]
+    try:
+        labels = _decide(dataset, facts, options)
+    except DatasetError as error:
+        # The masks with most values first: they are the ones to look at.
+        order = sorted(zip(dataset.cases, facts, strict=True), key=lambda pair: -len(pair[1].mask_values))
+        masks = tuple(case.mask for case, _ in order if case.mask)
+        problems.append(Finding(severity="error", kind="labels", problem=error.problem, hint=error.hint, files=masks))
+        labels = LabelMap(
+            kind="values", values=(0, 1), ignore=None if options.ignore_value in (0, 1) else options.ignore_value
+        )
+    background = labels.colours[0] if labels.kind == "colours" else labels.values[0]
+    if background not in (0, (0, 0, 0)):
+        # Rare: the first pass took 0 for background, and only all masks together show that it is not.
+        facts = _on_all_cores(lambda case: _facts(case, options, background=background), dataset.cases, None)
+    return Survey(facts=tuple(facts), labels=labels, findings=tuple(problems))
+
+
+def read_image(case: Case, *, axes: str | None = None) -> Image:
+    """The image of a case, with all its channel files.
+
+    Raises:
+        ImageError: if a file cannot be read, or its channels do not fit together.
+    """
+    if len(case.images) == 1:
+        return read(case.images[0], axes=axes)
+    return read_channels(case.images, axes=axes)
+
+
+def read_mask(path: Path, *, axes: str | None = None) -> Image:
+    """A mask as it is on disk. Axes from the user describe the image; a mask may have them without the channel.
+
+    Raises:
+        ImageError: if the file cannot be read.
+        ShapeError: if the axes fit it in neither way.
+    """
+    if axes is None or "c" not in axes:
+        return read(path, axes=axes)
+    try:
+        return read(path, axes=axes.replace("c", ""))
+    except ShapeError:
+        return read(path, axes=axes)
+
+
+T = TypeVar("T")
+
+
+def _on_all_cores(
+    measure: Callable[[Case], T], cases: Sequence[Case], advance: Callable[[int, int], None] | None
+) -> list[T]:
+    """Results in the order of the cases. Threads, because decoding, hashing and numpy let go of the interpreter."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(cores)
+    try:
+        futures = [pool.submit(measure, case) for case in cases]
+        for done, _ in enumerate(as_completed(futures), start=1):
+            if advance is not None:
+                advance(done, len(futures))
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) -> LabelMap:
+    # Masks with fractions are an error of their own in `check`, which names the files.
+    usable = [fact for fact in facts if fact.mask_values and fact.mask_whole]
+    if not any(case.mask for case in dataset.cases):
+        raise DatasetError(
+            f"none of the {len(dataset.cases)} images in {dataset.root} has a mask",
+            hint="put masks of the same names into masks/ beside images/, or name them with --masks",
+        )
+    if not usable:
+        raise DatasetError(
+            "no mask could be used to decide which classes there are",
+            hint="see the other findings: no mask can be read as whole numbers",
+        )
+    masks = [case.mask for case in dataset.cases if case.mask]
+    return decide_labels(
+        [fact.mask_values for fact in usable],
+        pieces=[fact.mask_pieces for fact in usable],
+        lossy=any(mask.suffix.lower() in LOSSY_SUFFIXES for mask in masks),
+        ignore=options.ignore_value,
+        names=options.label_names,
+        instances=options.instances,
+    )
+
+
+def _facts(case: Case, options: DataOptions, *, background: Key) -> CaseFacts:
+    facts = CaseFacts(name=case.name)
+    image: Image | None = None
+    try:
+        image = read_image(case, axes=options.axes)
+        facts = _measure_image(facts, image)
+    except (UveaError, MemoryError) as error:
+        facts = replace(facts, problems=(_unreadable(error, case.images, "image"),))
+    if case.mask is None:
+        return facts
+    try:
+        mask = read_mask(case.mask, axes=options.axes)
+        facts = _measure_mask(facts, mask, where=str(case.mask), background=background, ignore=options.ignore_value)
+    except (UveaError, MemoryError) as error:
+        return replace(facts, problems=(*facts.problems, _unreadable(error, (case.mask,), "mask")))
+    if image is None:
+        return facts
+    facts = replace(facts, mask_difference=_difference(image, mask))
+    if image.shape == mask.shape:
+        foreground = foreground_of(mask.array, background=background, ignore=options.ignore_value)
+        facts = _measure_foreground(facts, image.array, foreground)
+    return facts
+
+
+def _unreadable(error: UveaError | MemoryError, files: tuple[Path, ...], what: str) -> Finding:
+    if isinstance(error, UveaError):
+        return Finding(severity="error", kind=f"unreadable-{what}", problem=error.problem, hint=error.hint, files=files)
+    return Finding(
+        severity="error",
+        kind=f"unreadable-{what}",
+        problem=f"{files[0]} does not fit in memory",
+        hint="cut it into smaller images, or use a machine with more memory",
+        files=files,
+    )
+
+
+def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
+    flat = image.array.reshape(image.channels, -1)
+    if flat.dtype == np.bool_:
+        flat = flat.view(np.uint8)
+    lowest, highest = flat.min(axis=1), flat.max(axis=1)
+    finite = bool(np.isfinite(lowest).all() and np.isfinite(highest).all())
+    mean, std, percentiles = statistics_of(flat[:, :: stride_for(flat.shape[1], image.shape[-1])])
+    return replace(
+        facts,
+        shape=image.shape,
+        axes=image.axes,
+        channels=image.channels,
+        dtype=str(image.array.dtype),
+        spacing=image.spacing,
+        unit=image.unit,
+        minimum=tuple(map(float, lowest)),
+        maximum=tuple(map(float, highest)),
+        finite=finite,
+        mean=mean,
+        std=std,
+        percentiles=percentiles,
+        image_hash=hash_of(image.array),
+        thumbnail=make_thumbnail(image.array),
+    )
+
+
+def _measure_mask(facts: CaseFacts, mask: Image, *, where: str, background: Key, ignore: int | None) -> CaseFacts:
+    facts = replace(
+        facts,
+        mask_shape=mask.shape,
+        mask_channels=mask.channels,
+        mask_dtype=str(mask.array.dtype),
+        mask_hash=hash_of(mask.array),
+    )
+    codes, coloured = codes_of(mask.array, where)
+    if codes.dtype.kind == "f":
+        if not np.array_equal(codes, np.rint(codes)) or np.abs(codes).max(initial=0) > 2**53:
+            sample = codes.ravel()[:: stride_for(codes.size, codes.shape[-1])]
+            values, counts = np.unique(sample, return_counts=True)
+            some = dict(zip(values[:1000].tolist(), counts[:1000].tolist(), strict=True))
+            return replace(facts, mask_values=some, mask_whole=False)
+        codes = codes.astype(np.int64)
+    values, counts = count_values(codes)
+    pieces_values, pieces_sizes = count_pieces(codes)
+    hidden = [code_of(background)]
+    if ignore is not None:
+        hidden.append(code_of((ignore, ignore, ignore)) if coloured else ignore)
+    sizes = pieces_sizes[~np.isin(pieces_values, hidden)]
+    per_value = dict(zip(*(found.tolist() for found in np.unique(pieces_values, return_counts=True)), strict=True))
+
+    def key_of(code: int) -> Key:
+        return colour_of(code) if coloured else code
+
+    return replace(
+        facts,
+        mask_values={key_of(value): count for value, count in zip(values.tolist(), counts.tolist(), strict=True)},
+        mask_pieces={key_of(value): count for value, count in per_value.items()},
+        objects=len(sizes),
+        object_size=float(np.median(sizes)) if len(sizes) else 0.0,
+    )
+
+
+def _measure_foreground(facts: CaseFacts, image: NDArray[np.generic], foreground: NDArray[np.bool_]) -> CaseFacts:
+    places = np.flatnonzero(foreground)
+    if not len(places):
+        return facts
+    places = places[:: math.ceil(len(places) / SAMPLE)]
+    mean, std, percentiles = statistics_of(image.reshape(len(image), -1)[:, places])
+    return replace(facts, foreground_mean=mean, foreground_std=std, foreground_percentiles=percentiles)
+
+
+def _difference(image: Image, mask: Image) -> str:
+    """What differs between the grids, in words. Positions count only where both files say them in a physical unit."""
+    if image.shape != mask.shape:
+        return f"sizes differ: {_size(image)} and {_size(mask)}"
+    if "px" in (image.unit, mask.unit) or image.axes != mask.axes:
+        return ""
+    return geometry_difference(image, mask) or ""
+
+
+def _size(image: Image) -> str:
+    return f"{'×'.join(map(str, image.shape))} ({image.axes})"

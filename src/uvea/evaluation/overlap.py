@@ -1,0 +1,187 @@
+"""Count where two masks agree, and turn the counts into Dice and IoU.
+
+It knows labels 0 to n - 1 only: no files, no mask values, no geometry. Whoever calls it has
+made sure that both masks lie on one grid. Definitions 1 and 2 of the metrics page are here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from uvea.errors import DatasetError, ShapeError
+
+IGNORE = -1
+"""Reference label of pixels that were not annotated; they are counted nowhere."""
+
+Flag = Literal["", "both_empty", "missed", "false_alarm"]
+"""Whether a class is empty in both masks, in the prediction only, or in the reference only."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """Pixels per class, each (classes,) int64. The four of one class add up to all counted pixels."""
+
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+    tn: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseScore:
+    """One class in one case: the row from which every summary is derived."""
+
+    case: str
+    group: str | None
+    label: int
+    """0 is the background: it has its row, but no part in a mean over foreground classes."""
+
+    class_name: str
+    tp: int
+    fp: int
+    fn: int
+    dice: float
+    iou: float
+    flag: Flag
+
+
+def counts(
+    reference: NDArray[np.generic],
+    prediction: NDArray[np.generic],
+    *,
+    classes: int,
+    ignore: int = IGNORE,
+    within: NDArray[np.bool_] | None = None,
+) -> Counts:
+    """Count agreement per class, from one joint histogram of both masks.
+
+    Args:
+        reference: integer labels 0 to classes - 1, or `ignore`; any shape.
+        prediction: integer labels 0 to classes - 1, same shape; free where the reference is ignored.
+        classes: number of classes, background included.
+        ignore: reference label of pixels that are not counted.
+        within: True where pixels count, same shape, such as a field of view; None counts all.
+
+    Returns:
+        Counts; all zero where nothing is left to count.
+
+    Raises:
+        ShapeError: if the shapes differ.
+        DatasetError: if a mask is not integer or holds a label outside the classes.
+
+    Example:
+        >>> counts(np.array([0, 1, 1]), np.array([1, 1, 0]), classes=2).tp.tolist()
+        [0, 1]
+    """
+    for what, other in (("prediction", prediction), ("region to score", within)):
+        if other is not None and other.shape != reference.shape:
+            raise ShapeError(
+                f"the {what} is {_size(other.shape)}, its reference {_size(reference.shape)}",
+                hint="give two masks of the same image",
+            )
+    for what, mask in (("reference", reference), ("prediction", prediction)):
+        if mask.dtype.kind not in "biu":
+            raise DatasetError(f"the {what} is of type {mask.dtype}", hint="give whole numbers as labels")
+
+    kept = reference != ignore
+    if within is not None:
+        kept &= within.astype(bool)
+    # int64 before the product: 16 classes would overflow a uint8 label.
+    wanted = reference[kept].astype(np.int64)
+    given = prediction[kept].astype(np.int64)
+    _refuse_outside(wanted, "reference", classes)
+    _refuse_outside(given, "prediction", classes)
+
+    joint = np.bincount(wanted * classes + given, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+    tp = np.diagonal(joint).copy()
+    fp = joint.sum(0) - tp
+    fn = joint.sum(1) - tp
+    return Counts(tp=tp, fp=fp, fn=fn, tn=joint.sum() - tp - fp - fn)
+
+
+def dice(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> NDArray[np.float64]:
+    """2TP / (2TP + FP + FN), in [0, 1]; 1 where both masks are empty. Any shapes that broadcast."""
+    return _ratio(2 * _int64(tp), _int64(fp) + _int64(fn))
+
+
+def iou(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> NDArray[np.float64]:
+    """TP / (TP + FP + FN), in [0, 1]; 1 where both masks are empty. Any shapes that broadcast."""
+    return _ratio(_int64(tp), _int64(fp) + _int64(fn))
+
+
+def flag(tp: int, fp: int, fn: int) -> Flag:
+    """Say which of the two masks is empty, "" for neither."""
+    if tp + fn == 0:
+        return "both_empty" if fp == 0 else "false_alarm"
+    return "missed" if tp + fp == 0 else ""
+
+
+def score_case(
+    name: str,
+    reference: NDArray[np.generic],
+    prediction: NDArray[np.generic],
+    *,
+    names: Sequence[str],
+    ignore: int = IGNORE,
+    within: NDArray[np.bool_] | None = None,
+    group: str | None = None,
+) -> list[CaseScore]:
+    """Score one case: a row per class, background first.
+
+    Args:
+        name: of the case, for the rows.
+        reference: integer labels 0 to len(names) - 1, or `ignore`; any shape.
+        prediction: integer labels, same shape.
+        names: of the classes, background first.
+        ignore: reference label of pixels that are not counted.
+        within: True where pixels count, same shape; None counts all.
+        group: patient or stack of the case, where there is one.
+
+    Returns:
+        len(names) rows, in class order.
+
+    Raises:
+        ShapeError, DatasetError: as `counts`.
+    """
+    found = counts(reference, prediction, classes=len(names), ignore=ignore, within=within)
+    columns = zip(found.tp.tolist(), found.fp.tolist(), found.fn.tolist(), strict=True)
+    return [
+        CaseScore(
+            case=name,
+            group=group,
+            label=label,
+            class_name=class_name,
+            tp=tp,
+            fp=fp,
+            fn=fn,
+            dice=float(dice(tp, fp, fn)),
+            iou=float(iou(tp, fp, fn)),
+            flag=flag(tp, fp, fn),
+        )
+        for label, (class_name, (tp, fp, fn)) in enumerate(zip(names, columns, strict=True))
+    ]
+
+
+def _int64(counted: ArrayLike) -> NDArray[np.int64]:
+    return np.asarray(counted, dtype=np.int64)
+
+
+def _ratio(agreed: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray[np.float64]:
+    total = agreed + wrong
+    return np.asarray(np.where(total == 0, 1.0, agreed / np.maximum(total, 1)), dtype=np.float64)
+
+
+def _refuse_outside(labels: NDArray[np.int64], what: str, classes: int) -> None:
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        outside = sorted(set(np.unique(labels).tolist()) - set(range(classes)))
+        raise DatasetError(
+            f"the {what} has label {outside[0]}, there are classes 0 to {classes - 1}",
+            hint="check that both masks use the same labels",
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

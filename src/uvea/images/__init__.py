@@ -1,0 +1,19 @@
+"""Files to arrays with their geometry, and back."""
+
+from uvea.images.files import read, read_channels, write
+from uvea.images.formats import FORMATS, format_for, is_image, mask_suffix, stem_of, suffix_of
+from uvea.images.image import Image, Plane
+
+__all__ = [
+    "FORMATS",
+    "Image",
+    "Plane",
+    "format_for",
+    "is_image",
+    "mask_suffix",
+    "read",
+    "read_channels",
+    "stem_of",
+    "suffix_of",
+    "write",
+]

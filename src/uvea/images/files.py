@@ -1,0 +1,264 @@
+"""Read and write images by file name: every fault of a file becomes one `ImageError`.
+
+What the formats share is here: errors, the order of axes, geometry, safe replacement of
+files. How a format looks inside is in its own file.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from uvea.arrays.axes import LETTERS, arrange, check_axes
+from uvea.errors import ImageError, OutputError, ShapeError, UveaError
+from uvea.images.format import Stored
+from uvea.images.formats import format_for, suffix_of
+from uvea.images.image import Image, Plane
+
+
+def read(path: Path, *, axes: str | None = None) -> Image:
+    """Read an image file.
+
+    Args:
+        path: the file; its suffix says the format.
+        axes: one letter of c, t, z, y, x per axis of the array in the file, in its order; overrules what
+            the file says. Letters for axes that the file lacks may stand among its own.
+
+    Returns:
+        The image with values and type as stored, channel first. Palettes become RGB, or one
+        channel if all their colours are gray; an alpha channel that is opaque everywhere is dropped.
+
+    Raises:
+        ImageError: if the file is missing, damaged, not what its suffix says, or too large.
+        ShapeError: if `axes` do not fit the array, or the array has both time and slices.
+    """
+    family = format_for(path)
+    _check_file(path)
+    _quieten_libraries()
+    try:
+        stored = family.read(path)
+    except UveaError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{path} does not fit into memory", hint="cut or downscale it") from error
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise _unreadable(path, family.name, error) from error
+    if stored.array.dtype.kind not in "biuf":
+        raise ImageError(
+            f"{path} has values of type {stored.array.dtype}, which are no intensities",
+            hint="save it with integer or real numbers (for complex ones, the magnitude)",
+        )
+    if stored.array.size == 0:
+        raise ImageError(f"{path} has no pixels", hint="write the file again, or leave it out")
+    try:
+        return _image_of(stored, axes)
+    except ShapeError as error:
+        raise ShapeError(f"{path}: {error.problem}", hint=error.hint) from error
+
+
+def read_channels(paths: tuple[Path, ...], *, axes: str | None = None) -> Image:
+    """Read one file per channel into one image; a single file may have several channels itself.
+
+    The type is the smallest that holds those of all files; the geometry is that of the first.
+
+    Raises:
+        ImageError: as `read`, or if size or geometry differ between the files.
+    """
+    first, *others = (read(path, axes=axes) for path in paths)
+    for path, image in zip(paths[1:], others, strict=True):
+        if difference := geometry_difference(first, image):
+            raise ImageError(
+                f"{path} and {paths[0]} are channels of one image, but their {difference}",
+                hint="resample the channels to one grid, or leave the case out",
+            )
+    if not others:
+        return first
+    return first.with_array(np.concatenate([image.array for image in (first, *others)]))
+
+
+def geometry_difference(first: Image, second: Image, *, tolerance: float = 1e-3) -> str | None:
+    """What differs between the grids of two images, in words with both values; None if nothing.
+
+    Args:
+        first: one image.
+        second: another; its number of channels does not matter.
+        tolerance: how far spacing, origin and direction may be apart, in pixels.
+    """
+    if (first.axes, first.shape) != (second.axes, second.shape):
+        sizes = ["×".join(map(str, image.shape)) + f" ({image.axes})" for image in (first, second)]
+        return f"sizes differ: {sizes[0]} and {sizes[1]}"
+    if first.unit != second.unit:
+        return f"units differ: {first.unit} and {second.unit}"
+    allowed = tolerance * min(first.spacing)
+    for name, room in (("spacing", allowed), ("origin", allowed), ("direction", tolerance)):
+        values, other_values = getattr(first, name), getattr(second, name)
+        if not np.allclose(values, other_values, rtol=0, atol=room):
+            return f"{name}s differ: {_rounded(values)} and {_rounded(other_values)}"
+    return None
+
+
+def write(path: Path, image: Image, *, overwrite: bool = False) -> None:
+    """Write an image; the suffix says the format. Missing folders are made.
+
+    The file appears under its name when it is complete, or not at all. Integers may come
+    back in a narrower type with the same values where the format has no such type; all else
+    that a format cannot hold is refused. JPEG changes values: never use it for masks.
+
+    Raises:
+        OutputError: if the file exists and `overwrite` is false, or cannot be written.
+        ImageError: if the format cannot hold the image.
+    """
+    family = format_for(path)
+    _refuse_existing(path, overwrite)
+    _quieten_libraries()
+    scratch: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A folder rather than a file name: headers that name their data file then name the final one.
+        scratch = tempfile.mkdtemp(prefix=".writing-", dir=path.parent)
+        family.write(Path(scratch) / path.name, image)
+        written = sorted(Path(scratch).iterdir(), key=lambda file: file.name == path.name)
+        for file in written:
+            _refuse_existing(path.parent / file.name, overwrite)
+        for file in written:
+            os.replace(file, path.parent / file.name)
+    except ImageError as error:
+        problem = error.problem.replace(str(Path(scratch or "") / path.name), str(path))
+        raise ImageError(problem, hint=error.hint) from error
+    except UveaError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {_one_line(error)}",
+            hint="check that the folder may be written to and that there is room on the disk",
+        ) from error
+    except Exception as error:  # encoders raise whatever they like
+        raise ImageError(
+            f"{path} cannot be written as {family.name}: {_one_line(error)}", hint="write it as .tif"
+        ) from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _image_of(stored: Stored, axes: str | None) -> Image:
+    letters = _letters(stored, axes)
+    array, spatial = arrange(stored.array, letters)
+    array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"])
+    places = [letters.index(letter) for letter in spatial]
+    spacing = tuple(stored.spacing[place] for place in places) if stored.spacing else ()
+    if not stored.origin or not all(any(stored.directions[place]) for place in places):
+        return Image(array=array, axes=spatial, spacing=spacing, unit=stored.unit)
+    columns = [stored.directions[place] for place in places]
+    plane = None
+    origin = stored.origin
+    if len(origin) > len(places):  # one slice of a volume
+        slice_places = [i for i, vector in enumerate(stored.directions) if any(vector) and i not in places]
+        plane = Plane(
+            thickness=stored.spacing[slice_places[0]],
+            origin=origin,
+            direction=_rows([stored.directions[slice_places[0]], *columns]),
+        )
+        columns = [vector[1:] for vector in columns]
+        origin = origin[1:]
+        if not np.allclose(np.linalg.norm(columns, axis=1), 1):  # not parallel to the world's rows and columns
+            columns = [(1.0, 0.0), (0.0, 1.0)]
+    return Image(
+        array=array,
+        axes=spatial,
+        spacing=spacing,
+        unit=stored.unit,
+        origin=origin,
+        direction=_rows(columns),
+        plane=plane,
+    )
+
+
+def _letters(stored: Stored, axes: str | None) -> str:
+    """The axes of the array: those of the user before those of the file."""
+    shape = stored.array.shape
+    if axes is None:
+        if set(stored.axes) <= set(LETTERS):
+            return check_axes(stored.axes, shape)
+        raise ShapeError(
+            f"the file does not say what its {len(shape)} axes ({'×'.join(map(str, shape))}) are",
+            hint=f"name them in this order, for example --axes {'tczyx'[-len(shape) :] if len(shape) > 3 else 'zyx'}",
+        )
+    named = axes.strip().lower()
+    if len(named) > len(shape) and "".join(letter for letter in named if letter in stored.axes) == stored.axes:
+        return stored.axes  # the rest has size 1: one slice, or one channel
+    return check_axes(axes, shape)
+
+
+def _rows(columns: list[tuple[float, ...]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(zip(*columns, strict=True))
+
+
+def _rounded(values: object) -> str:
+    return str(np.round(np.asarray(values, dtype=float), 4).tolist())
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not an image", hint="name a file in it")
+    if not path.exists():
+        raise ImageError(f"{path} does not exist", hint="check the name and the folder")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path} is empty", hint="copy the file again from where it came from, or leave it out")
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", hint="choose another name")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already", hint="choose another place, or give --overwrite")
+
+
+def _quieten_libraries() -> None:
+    """Keep the decoders from printing: what matters is raised. Done at each call, as importing does nothing."""
+    for library in ("PIL", "tifffile", "nibabel"):
+        warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
+    for logger in ("PIL", "nibabel.global"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+
+
+_TIFF = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": ("PNG", (".png",)),
+    b"\xff\xd8\xff": ("JPEG", (".jpg", ".jpeg")),
+    b"BM": ("BMP", (".bmp",)),
+    b"II*\0": ("TIFF", _TIFF),
+    b"MM\0*": ("TIFF", _TIFF),
+    b"II+\0": ("TIFF", _TIFF),
+    b"MM\0+": ("TIFF", _TIFF),
+    b"\x1f\x8b": ("gzip", (".nii.gz",)),
+    b"\x5c\x01\0\0": ("NIfTI", (".nii",)),
+    b"\0\0\x01\x5c": ("NIfTI", (".nii",)),
+    b"NRRD000": ("NRRD", (".nrrd", ".nhdr")),
+    b"ObjectType": ("MetaImage", (".mha", ".mhd")),
+    b"\x93NUMPY": ("NumPy", (".npy",)),
+}
+"""First bytes of a file, what they mean, and the suffixes that go with them."""
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> ImageError:
+    with path.open("rb") as file:
+        head = file.read(16)
+    found = next((meaning for magic, meaning in _MAGIC.items() if head.startswith(magic)), None)
+    if found and suffix_of(path) not in found[1]:
+        return ImageError(
+            f"{path} is no {name} file: it starts like {found[0]}", hint=f"rename it to end in {found[1][0]}"
+        )
+    return ImageError(
+        f"{path} cannot be read as {name}: {_one_line(error)}",
+        hint="copy it again from where it came from, or leave it out: it is damaged, truncated or of another kind",
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

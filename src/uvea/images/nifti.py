@@ -1,0 +1,146 @@
+"""NIfTI, .nii and .nii.gz, by nibabel.
+
+Array axes are nibabel's in reverse: (x, y, z, c) there is (c, z, y, x) here. A fourth axis
+is channels. The affine is taken as nibabel reports it (sform before qform) and turned from
+right-front-up to left-back-up, see `format.py`. Sizes are in millimetres where the file
+does not say.
+"""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uvea.images.format import DEFLATE_RATIO, Format, Stored, check_size
+from uvea.images.image import Image
+
+_MM = {"meter": 1000.0, "mm": 1.0, "unknown": 1.0}
+"""Millimetres in NIfTI's units; micrometres stay micrometres."""
+
+_PIXELS = b"unit px"
+"""Description that says: no physical size. NIfTI has no word for it."""
+
+_LPS = np.diag([-1.0, -1.0, 1.0])
+
+
+class Nifti(Format):
+    """NIfTI-1 and NIfTI-2 with one or more channels; RGB too."""
+
+    name = "NIfTI"
+    suffixes = (".nii", ".nii.gz")
+
+    def read(self, path: Path) -> Stored:
+        """Read one. Integers stay what they are unless the file scales them: then float32."""
+        packed = path.name.lower().endswith(".gz")
+        with gzip.open(path) if packed else path.open("rb") as stream:
+            stored = _read(path, stream, packed=packed)
+            while packed and stream.read(2**20):
+                pass  # gzip compares its checksum at the end
+        return stored
+
+    def write(self, path: Path, image: Image) -> None:
+        """Write one; bool becomes uint8 and float16 float32, as NIfTI has neither."""
+        import nibabel
+
+        library: Any = nibabel
+        array = image.array
+        kind = np.uint8 if array.dtype.kind == "b" else np.float32 if array.dtype == np.float16 else array.dtype
+        array = array.astype(kind)
+        if image.axes == "yx" and (image.plane is not None or image.channels > 1):
+            array = array[:, np.newaxis]
+        array = array.T if image.channels > 1 else array[0].T
+        affine = _affine(image)
+        # NIfTI-1 counts in 16 bits.
+        version = library.Nifti1Image if max(array.shape) <= 32767 else library.Nifti2Image
+        file = version(array, affine, dtype=array.dtype)
+        file.header.set_slope_inter(1, 0)
+        file.header.set_xyzt_units({"mm": "mm", "um": "micron", "px": "unknown"}[image.unit])
+        if image.unit == "px":
+            file.header["descrip"] = _PIXELS
+        file.set_sform(affine, code=1)
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        axes = affine[:3, :3] / sizes
+        # A quaternion cannot shear; without the code readers take the sform.
+        file.set_qform(affine, code=int(np.allclose(axes.T @ axes, np.eye(3), atol=1e-5)))
+        library.save(file, path)
+
+
+def _read(path: Path, stream: Any, *, packed: bool) -> Stored:
+    import nibabel
+
+    library: Any = nibabel
+    length = stream.read(4)
+    stream.seek(0)
+    versions = {348: library.Nifti1Image, 540: library.Nifti2Image}
+    version = versions.get(int.from_bytes(length, "little")) or versions.get(int.from_bytes(length, "big"))
+    if version is None:
+        raise ValueError("it does not start like NIfTI")
+    file = version.from_stream(stream)
+    header = file.header
+    shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
+    if not 2 <= len(shape) <= 5:
+        raise ValueError(f"an array of {len(shape)} axes is no image")
+    most = path.stat().st_size * DEFLATE_RATIO if packed else path.stat().st_size - file.dataobj.offset
+    check_size(path, shape, dtype, most=most)
+    slope, intercept = file.dataobj.slope, file.dataobj.inter
+    if (slope, intercept) == (1, 0):
+        array = np.array(file.dataobj.get_unscaled())  # a copy: not a map of the file
+    else:
+        array = file.get_fdata(caching="unchanged", dtype=np.float32)
+    if array.dtype.names and set(array.dtype.names) in ({"R", "G", "B"}, {"R", "G", "B", "A"}):
+        array = np.stack([array[colour] for colour in array.dtype.names], axis=-1)
+        channels = True
+    else:
+        channels = array.ndim > 3
+    return _stored(array, channels, file)
+
+
+def _stored(array: NDArray[np.generic], channels: bool, file: Any) -> Stored:
+    """Reverse the axes, fold all beyond the third into channels, and say where they lie."""
+    dims = min(array.ndim - channels, 3)
+    if channels:
+        array = array.reshape(*array.shape[:dims], -1)
+    affine = np.asarray(file.affine, dtype=np.float64)
+    unit = file.header.get_xyzt_units()[0]
+    factor, unit = (1.0, "um") if unit == "micron" else (_MM[unit], "mm")
+    if file.header["descrip"].item() == _PIXELS:
+        unit = "px"
+    matrix = (_LPS @ affine[:3, :3] * factor)[::-1, ::-1]  # rows: world (z, y, x); columns: array (z, y, x)
+    origin = (_LPS @ affine[:3, 3] * factor)[::-1]
+    origin, matrix = origin + 0.0, matrix + 0.0  # no negative zeros
+    sizes = np.linalg.norm(matrix, axis=0)
+    if not np.isfinite(affine).all() or not (sizes > 0).all():
+        raise ValueError("its affine is not finite or flattens an axis")
+    vectors = (matrix / sizes).T
+    if dims == 2 and np.allclose(vectors[0], (1, 0, 0)) and origin[0] == 0:  # an ordinary 2D image
+        sizes, vectors, origin = sizes[1:], vectors[1:, 1:], origin[1:]
+    elif dims == 2:
+        array = array[:, :, np.newaxis]
+    spatial = "zyx"[-len(sizes) :]
+    nowhere = [0.0] * len(origin)
+    return Stored(
+        array=array.T,
+        axes="c" * channels + spatial,
+        spacing=(*[1.0] * channels, *sizes.tolist()),
+        unit=unit,
+        origin=tuple(origin.tolist()),
+        directions=tuple(map(tuple, [*[nowhere] * channels, *vectors.tolist()])),
+    )
+
+
+def _affine(image: Image) -> NDArray[np.float64]:
+    """The 4×4 matrix from nibabel's indices (x, y, z) to right, front, up."""
+    spacing, origin, direction = image.spacing, image.origin, image.direction
+    matrix, offset = np.eye(3), np.zeros(3)
+    if image.plane is not None:
+        plane = image.plane
+        matrix, offset = np.array(plane.direction) * (plane.thickness, *spacing), np.array(plane.origin)
+    else:
+        matrix[-len(spacing) :, -len(spacing) :] = np.array(direction) * spacing
+        offset[-len(spacing) :] = origin
+    affine = np.eye(4)
+    affine[:3, :3] = _LPS @ matrix[::-1, ::-1]
+    affine[:3, 3] = _LPS @ offset[::-1]
+    return affine

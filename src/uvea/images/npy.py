@@ -1,0 +1,81 @@
+"""NumPy .npy files. Pickles are never opened.
+
+The file knows no axes, so they follow from its shape:
+
+    2 axes                            yx
+    3 axes, the last of 3 or 4        yxc   a colour image
+    3 axes, the first of 4 or less    cyx   a few channels
+    3 axes otherwise                  zyx   a volume
+    4 axes, the last of 3 or 4        zyxc  if the first is more than 4
+    4 axes otherwise                  czyx
+    5 axes                            tczyx
+
+`--axes` overrules this. There is no pixel size; the unit is px.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as numpy_format
+
+from uvea.errors import ImageError
+from uvea.images.format import Format, Stored, cannot_hold, check_size
+from uvea.images.image import Image
+
+
+class Npy(Format):
+    """One array of numbers."""
+
+    name = "NumPy"
+    suffixes = (".npy",)
+
+    def read(self, path: Path) -> Stored:
+        """Read one; the axes follow from the shape as the head of this file says."""
+        with path.open("rb") as file:
+            version = numpy_format.read_magic(file)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(file)
+            if dtype.hasobject:
+                raise ImageError(f"{path} holds Python objects", hint="save it as an array of numbers")
+            check_size(path, shape, dtype, most=path.stat().st_size - file.tell())
+        array = np.load(path, allow_pickle=False)
+        if (axes := guess_axes(array.shape)) is None:
+            raise ImageError(
+                f"{path} has {array.ndim} axes ({'×'.join(map(str, array.shape))}), an image has 2 to 5",
+                hint="save one image per file",
+            )
+        return Stored(array=array, axes=axes)
+
+    def write(self, path: Path, image: Image) -> None:
+        """Write one, in the simplest layout that reads back as it was."""
+        whole = image.array if len(image.axes) == 3 else image.array[:, np.newaxis]
+        layouts = (image.array[0], image.array, whole, whole[np.newaxis])
+        wanted = "c" + image.axes.replace("t", "z")
+        for array in layouts[image.channels > 1 :]:
+            axes = guess_axes(array.shape) or ""
+            if axes in (wanted, wanted[1:]) or (array.ndim > len(image.axes) + 1 and axes.endswith("czyx")):
+                np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+                return
+        raise cannot_hold(path, image, name="NumPy", instead=".tif")
+
+
+def guess_axes(shape: tuple[int, ...]) -> str | None:
+    """The axes that an array of this shape is taken to have; None for more than five or fewer than two.
+
+    Example:
+        >>> guess_axes((30, 64, 64)), guess_axes((3, 64, 64)), guess_axes((64, 64, 3))
+        ('zyx', 'cyx', 'yxc')
+    """
+    colour_last = shape[-1] in (3, 4) if shape else False
+    match len(shape):
+        case 2:
+            return "yx"
+        case 3:
+            return "yxc" if colour_last else "cyx" if shape[0] <= 4 else "zyx"
+        case 4:
+            return "zyxc" if colour_last and shape[0] > 4 else "czyx"
+        case 5:
+            return "tczyx"
+    return None

@@ -1,0 +1,169 @@
+"""PNG, JPEG and BMP, by pillow; 16-bit colour PNG by imagecodecs, which pillow would cut to 8 bits.
+
+Print resolutions in these files say nothing about the object and are not read: the unit
+is always px. Photographs are turned the way their EXIF orientation says, as viewers do.
+"""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin
+from PIL import Image as Pillow
+
+from uvea.errors import ImageError
+from uvea.images.format import DEFLATE_RATIO, Format, Stored, cannot_hold, check_size
+from uvea.images.image import Image
+
+
+class Png(Format):
+    """PNG: 1, 8 and 16 bit; gray, RGB, palette, with or without alpha. Writes 1 to 4 channels, 2D."""
+
+    name = "PNG"
+    suffixes = (".png",)
+
+    def read(self, path: Path) -> Stored:
+        """Read one; 1 bit gives bool, 2 and 4 bit gray are scaled to 0 to 255 as PNG defines."""
+        with path.open("rb") as file:
+            head = file.read(26)
+        if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 26:
+            raise ValueError("it does not start like PNG")
+        width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
+        samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+        most = path.stat().st_size * DEFLATE_RATIO * 8 / min(bits or 8, 8)
+        check_size(path, (height, width, samples), np.uint16 if bits == 16 else np.uint8, most=most)
+        _check_chunks(path)
+        if bits == 16 and samples > 1:
+            import imagecodecs
+
+            return _stored(imagecodecs.png_decode(path.read_bytes()))
+        with PngImagePlugin.PngImageFile(path) as image:
+            return _from_pillow(path, image)
+
+    def write(self, path: Path, image: Image) -> None:
+        """Write bool, uint8 and uint16; other integers where their values fit into 16 bits."""
+        array = _narrowed(path, image, name="PNG", types=(np.bool_, np.uint8, np.uint16), channels=(1, 2, 3, 4))
+        if array.ndim == 3 and array.shape[2] in (2, 4) and _opaque(array[..., -1]):
+            # It would be taken for alpha and dropped when read back.
+            raise cannot_hold(path, image, name="PNG", instead=".tif")
+        if array.dtype == np.uint16:
+            import imagecodecs
+
+            path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(array)))
+        else:
+            Pillow.fromarray(array).save(path, format="PNG")
+
+
+class Jpeg(Format):
+    """JPEG: 8 bit gray and RGB, lossy both ways."""
+
+    name = "JPEG"
+    suffixes = (".jpg", ".jpeg")
+
+    def read(self, path: Path) -> Stored:
+        """Read one; CMYK is converted to RGB."""
+        with JpegImagePlugin.JpegImageFile(path) as image:
+            # One bit per 8×8 block and component is a floor for both kinds of entropy coding; 64 samples in a bit.
+            check_size(path, (image.height, image.width, 3), np.uint8, most=path.stat().st_size * 8 * 64 * 3)
+            return _from_pillow(path, image)
+
+    def write(self, path: Path, image: Image) -> None:
+        """Write 1 or 3 channels of uint8, quality 95."""
+        array = _narrowed(path, image, name="JPEG", types=(np.uint8,), channels=(1, 3))
+        Pillow.fromarray(array).save(path, format="JPEG", quality=95)
+
+
+class Bmp(Format):
+    """BMP: 1 and 8 bit gray, palette, RGB."""
+
+    name = "BMP"
+    suffixes = (".bmp",)
+
+    def read(self, path: Path) -> Stored:
+        """Read one."""
+        with BmpImagePlugin.BmpImageFile(path) as image:
+            # Run-length coding makes at most 255 pixels of 2 bytes; end-of-bitmap marks may leave more out.
+            check_size(path, (image.height, image.width), np.uint8, most=path.stat().st_size * 255)
+            return _from_pillow(path, image)
+
+    def write(self, path: Path, image: Image) -> None:
+        """Write 1 or 3 channels of bool or uint8."""
+        array = _narrowed(path, image, name="BMP", types=(np.bool_, np.uint8), channels=(1, 3))
+        Pillow.fromarray(array).save(path, format="BMP")
+
+
+def _check_chunks(path: Path) -> None:
+    """Follow the chunks to the end and compare the checksums that matter: pillow looks at neither."""
+    with path.open("rb") as file:
+        file.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            length, kind = struct.unpack(">I4s", file.read(8))
+            data = file.read(length)
+            (stated,) = struct.unpack(">I", file.read(4))
+            if kind[:1].isupper() and zlib.crc32(kind + data) != stated:
+                raise ValueError(f"the checksum of its part {kind!r} is wrong")
+
+
+def _from_pillow(path: Path, image: ImageFile.ImageFile) -> Stored:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(
+            f"{path} is an animation of {frames} frames", hint="save the frames as a TIFF stack or as single files"
+        )
+    image.load()
+    turned: Pillow.Image = ImageOps.exif_transpose(image)
+    transparent = "transparency" in turned.info
+    if turned.mode in ("P", "PA"):
+        palette = turned.palette
+        colours = np.frombuffer(palette.tobytes() if palette else b"", np.uint8)
+        colours = colours.reshape(-1, len(palette.mode) if palette else 3)[:, :3]
+        array = np.asarray(turned.convert("RGBA" if transparent or turned.mode == "PA" else "RGB"))
+        if (colours == colours[:, :1]).all():
+            array = array[..., [0, *range(3, array.shape[2])]]
+    elif turned.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+        array = np.asarray(turned.convert("RGB"))
+    elif transparent and turned.mode in ("RGB", "L"):
+        array = np.asarray(turned.convert("RGBA" if turned.mode == "RGB" else "LA"))
+    elif turned.mode in ("I", "I;16B", "I;16L"):
+        array = np.asarray(turned).astype(np.uint16)
+    else:
+        array = np.asarray(turned)
+    return _stored(array)
+
+
+def _stored(array: NDArray[np.generic]) -> Stored:
+    if array.ndim == 3 and array.shape[2] in (2, 4) and _opaque(array[..., -1]):
+        array = array[..., :-1]
+    return Stored(array=array, axes="yxc" if array.ndim == 3 else "yx")
+
+
+def _opaque(alpha: NDArray[np.generic]) -> bool:
+    return bool(np.all(alpha == 2 ** (8 * alpha.dtype.itemsize) - 1))
+
+
+def _narrowed(
+    path: Path, image: Image, *, name: str, types: tuple[type[np.generic], ...], channels: tuple[int, ...]
+) -> NDArray[np.generic]:
+    """The array as (y, x) or (y, x, c), in the first of `types` that holds its values."""
+    array = image.array
+    if image.axes != "yx" or image.channels not in channels or array.dtype.kind not in "biu":
+        raise cannot_hold(path, image, name=name, instead=".tif")
+    if array.dtype not in types:
+        fitting = [kind for kind in types if kind is not np.bool_ and _fits(array, kind)]
+        if not fitting:
+            raise ImageError(
+                f"{path} cannot hold the values {array.min()} to {array.max()} of {array.dtype} as {name}",
+                hint="write it as .tif",
+            )
+        array = array.astype(fitting[0])
+    if array.dtype == np.bool_ and image.channels > 1:
+        raise cannot_hold(path, image, name=name, instead=".tif")
+    return np.ascontiguousarray(array[0] if image.channels == 1 else np.moveaxis(array, 0, -1))
+
+
+def _fits(array: NDArray[np.generic], kind: type[np.generic]) -> bool:
+    limits = np.iinfo(np.dtype(kind))
+    return bool(array.min() >= limits.min and array.max() <= limits.max)

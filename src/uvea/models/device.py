@@ -1,0 +1,389 @@
+"""Where networks run: which device, how much of a machine it is, and in which precision it is faster."""
+
+import copy
+import ctypes
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from uvea.errors import PlanError
+from uvea.plan.machine import Machine
+
+DType = Literal["float32", "bfloat16"]
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+"""Names of options in glibc's malloc.h."""
+
+_TRIAL_PIXELS = 2**15
+"""A trial step is made on at most so many pixels: large enough to see the arithmetic, not the overhead."""
+
+_TRIAL_SECONDS = 2.0
+"""Time given to trial steps in all; each candidate gets two at least."""
+
+_TRIAL_ROUNDS = 6
+"""Trial steps per candidate at most."""
+
+_LAYER_ERROR = 0.05
+"""Largest distance of what a layer computes in bfloat16 from the same in float32, relative to its length.
+Rounding gives 0.002 to 0.005; a kernel that is wrong gives 0.3 or more."""
+
+_FASTER = 0.95
+"""Another precision is taken only if it needs less than this share of float32's time."""
+
+
+def find_device(wanted: str | None = None) -> torch.device:
+    """Return the device called `wanted`, or the best there is: cuda, then mps, then cpu.
+
+    Raises:
+        PlanError: for a name that is not a device, or one this machine does not have.
+    """
+    present = _devices()
+    if wanted is None:
+        return torch.device(present[0])
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        device = torch.device("meta")
+    known = device.type in present
+    if device.index is not None and device.type == "cuda" and known:
+        known = device.index < torch.cuda.device_count()
+    if not known:
+        raise PlanError(f"no device {wanted!r} on this machine", hint=f"choose one of: {', '.join(present)}")
+    return device
+
+
+def _devices() -> list[str]:
+    """Kinds of devices here, best first."""
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    return present
+
+
+def keep_large_blocks() -> bool:
+    """Ask the C library to keep freed memory instead of giving it back to the system.
+
+    Otherwise each training step gets its activations as fresh pages, which the system must fill with zeros
+    first; keeping them made a float32 step on two cores 1.4 times faster (2026-11). The process then stays
+    as large as it ever was.
+
+    Returns:
+        Whether it was done; False where the C library is not glibc.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # Old glibc refuses a threshold above half of a thread's heap, 32 MiB.
+    threshold = mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)
+    trim = mallopt(_M_TRIM_THRESHOLD, -1)
+    pad = mallopt(_M_TOP_PAD, 2**26)
+    return bool(threshold and trim and pad)
+
+
+def describe_machine(device: torch.device | None = None) -> Machine:
+    """Measure what this process may use: cores, free memory, and the accelerator `device` if it is one."""
+    name, memory = None, None
+    if device is not None and device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        memory = torch.cuda.mem_get_info(device)[0]
+    elif device is not None and device.type == "mps":
+        name, memory = "Apple GPU", int(torch.mps.recommended_max_memory())
+    return Machine(
+        cores=_cores(),
+        memory_bytes=_free_memory_bytes(),
+        processor=_processor(),
+        accelerator=name,
+        accelerator_memory_bytes=memory,
+    )
+
+
+def _cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may run on, by affinity and by the share a container has."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    for folder in _own_groups(groups):
+        words = _read(folder / "cpu.max").split()
+        if len(words) == 2 and words[0].isdigit():
+            cores = min(cores, math.ceil(int(words[0]) / int(words[1])))
+    return max(cores, 1)
+
+
+def _free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Memory that this process can still get, the least of the system's and its containers' room."""
+    room = [_system_memory_bytes(meminfo)]
+    for folder in _own_groups(groups):
+        # Version 2, then version 1 of control groups.
+        for limit, used in (
+            ("memory.max", "memory.current"),
+            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+        ):
+            most, now = _read(folder / limit).strip(), _read(folder / used).strip()
+            if most.isdigit() and now.isdigit():
+                # Files kept in memory count as used but are dropped when room is needed.
+                idle = _value_after("inactive_file", _read((folder / used).with_name("memory.stat")))
+                room.append(int(most) - max(int(now) - idle, 0))
+    return max(min(room), 0)
+
+
+def _system_memory_bytes(meminfo: Path) -> int:
+    if available := _value_after("MemAvailable:", _read(meminfo)):
+        return available * 1024
+    if sys.platform == "win32":
+        return _windows_memory_bytes()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _windows_memory_bytes() -> int:
+    class Status(ctypes.Structure):
+        """MEMORYSTATUSEX of the Windows API."""
+
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "free", "a", "b", "c", "d", "e")),
+        )
+
+    status = Status(length=ctypes.sizeof(Status))
+    library = getattr(ctypes, "windll")  # noqa: B009  (exists on Windows only)
+    library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return int(status.free)
+
+
+def _own_groups(root: Path) -> list[Path]:
+    """Folders of the control groups this process is in, and of those around them."""
+    folders = [root]
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        own = root / line.split(":", 2)[-1].lstrip("/")
+        folders += [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
+    return list(dict.fromkeys(folders))
+
+
+def _processor() -> str:
+    for line in _read(Path("/proc/cpuinfo")).splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _value_after(word: str, text: str) -> int:
+    """The number behind the first line that starts with `word`, 0 for none."""
+    for line in text.splitlines():
+        parts = line.split()
+        if len(parts) > 1 and parts[0] == word and parts[1].isdigit():
+            return int(parts[1])
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """In which number type and memory layout a network is trained, and why."""
+
+    dtype: DType
+    """"bfloat16" stands for autocast: weights stay float32."""
+
+    channels_last: bool
+    """Whether the channels of a pixel lie side by side in memory."""
+
+    reason: str
+    """One sentence, with the times."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Least time of a trial step for each candidate that is right."""
+
+    def prepare(self, module_or_batch: nn.Module | Tensor) -> nn.Module | Tensor:
+        """Bring a network, or a batch (b, c, ...), into the memory layout; both are needed."""
+        if not self.channels_last:
+            return module_or_batch
+        if isinstance(module_or_batch, Tensor):
+            layout = torch.channels_last if module_or_batch.ndim == 4 else torch.channels_last_3d
+            return module_or_batch.contiguous(memory_format=layout)
+        volumes = any(isinstance(part, nn.Conv3d) for part in module_or_batch.modules())
+        layout = torch.channels_last_3d if volumes else torch.channels_last
+        return module_or_batch.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context to run the forward pass in."""
+        if self.dtype == "bfloat16":
+            return torch.autocast(device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+
+def choose_precision(network: nn.Module, example_shape: Sequence[int], device: torch.device) -> Precision:
+    """Try a training step in each precision and layout, and take the fastest that is right.
+
+    Right means that every layer, given the same input and the same gradient of its output, gives the output and
+    the gradient of its weights that it gives in float32. Gradients of the whole network say less: before any
+    training, rounding alone moves those of the top layers by 40 % (measured 2026-11, where every layer was right).
+
+    Makes its own copy of the network and random images; the network does not change. Takes about three seconds.
+
+    Args:
+        network: as it will be trained; its number of layers and channels decide.
+        example_shape: a training batch, (b, c, y, x) or (b, c, z, y, x); large ones are tried in part.
+        device: where it will be trained.
+    """
+    candidates: list[tuple[str, DType, bool]] = [("float32", "float32", False)]
+    if device.type == "cpu":
+        candidates += [("float32 channels-last", "float32", True), ("bfloat16 channels-last", "bfloat16", True)]
+    elif device.type == "cuda":
+        candidates += [("bfloat16", "bfloat16", False), ("bfloat16 channels-last", "bfloat16", True)]
+    if len(candidates) == 1:
+        return Precision(
+            dtype="float32", channels_last=False, reason=f"float32: nothing else is known to be right on {device.type}"
+        )
+
+    if getattr(network, "padding", "same") == "valid":
+        # Few sizes fit an unpadded network; the example is one of them.
+        shape = (min(example_shape[0], 2), *example_shape[1:])
+    else:
+        shape = _trial_shape(example_shape, getattr(network, "total_stride", None))
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn(shape, generator=rng).to(device)
+    original = copy.deepcopy(network).to(device).train()
+    for part in original.modules():
+        # Chance would make two passes differ.
+        if "dropout" in type(part).__name__.lower():
+            part.eval()
+
+    trials: dict[str, Callable[[], None]] = {}
+    wrong: dict[str, str] = {}
+    for name, dtype, channels_last in candidates:
+        setting = Precision(dtype=dtype, channels_last=channels_last, reason="")
+        model = cast(nn.Module, setting.prepare(copy.deepcopy(original)))
+        batch = cast(Tensor, setting.prepare(images))
+        if dtype != "float32" and (problem := _find_fault(setting, model, batch)):
+            wrong[name] = problem
+        else:
+            trials[name] = partial(_trial_step, setting, model, batch)
+    seconds = _time(trials, device)
+
+    fastest = min(seconds, key=lambda name: seconds[name])
+    if seconds[fastest] > _FASTER * seconds["float32"]:
+        fastest = "float32"
+    dtype, channels_last = next((dtype, last) for name, dtype, last in candidates if name == fastest)
+    times = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in seconds.items())
+    faults = "".join(f"; {name} refused: {problem}" for name, problem in wrong.items())
+    return Precision(
+        dtype=dtype,
+        channels_last=channels_last,
+        seconds=seconds,
+        reason=f"{fastest}: a trial step of {'×'.join(map(str, shape))} takes {times}{faults}",
+    )
+
+
+def _trial_shape(shape: Sequence[int], strides: Sequence[int] | None) -> tuple[int, ...]:
+    """Make a batch smaller, first in number, then along its longest axes, keeping whole strides."""
+    trial = list(shape)
+    least = [1, trial[1], *(strides or [16] * (len(trial) - 2))]
+
+    def pixels() -> int:
+        return trial[0] * math.prod(trial[2:])
+
+    # Two images, not one: a batch norm over a single value would not be tried.
+    while trial[0] > 2 and pixels() > _TRIAL_PIXELS:
+        trial[0] = max(trial[0] // 2, 2)
+    while pixels() > _TRIAL_PIXELS:
+        axis = max(range(2, len(trial)), key=lambda axis: trial[axis])
+        half = trial[axis] // 2 // least[axis] * least[axis]
+        if half < 2 * least[axis]:
+            break
+        trial[axis] = half
+    return tuple(trial)
+
+
+def _trial_step(setting: Precision, model: nn.Module, images: Tensor) -> None:
+    """Run one training step, short of changing the weights."""
+    model.zero_grad(set_to_none=True)
+    with setting.autocast(images.device):
+        output = model(images)
+    outputs = output if isinstance(output, list | tuple) else [output]
+    loss = sum((logits.float() - 1).square().mean() for logits in outputs)
+    cast(Tensor, loss).backward()  # type: ignore[no-untyped-call]
+
+
+def _find_fault(setting: Precision, model: nn.Module, images: Tensor) -> str | None:
+    """Say which layer computes something else than in float32 during a trial step, or None."""
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
+
+    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+            # A copy, because activations work in place.
+            inputs[name], outputs[name] = given[0].detach(), made.detach().clone()
+
+            def keep(gradient: Tensor) -> None:
+                gradients[name] = gradient.detach()
+
+            made.register_hook(keep)  # type: ignore[no-untyped-call]
+
+        return hook
+
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if not list(layer.children()) and list(layer.parameters(recurse=False))
+    }
+    hooks = [layer.register_forward_hook(listen(name)) for name, layer in layers.items()]
+    try:
+        _trial_step(setting, model, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    for name, layer in layers.items():
+        if name not in gradients:
+            continue
+        made = layer(inputs[name].float())
+        found, right = {"output": outputs[name]}, {"output": made.detach()}
+        weight = layer.get_parameter("weight")
+        if weight.ndim > 1 and weight.grad is not None:
+            found["gradient"] = weight.grad
+            (right["gradient"],) = torch.autograd.grad(made, weight, gradients[name].float())
+        for what, value in right.items():
+            error = float((found[what].float() - value).norm()) / max(float(value.norm()), 1e-30)
+            if not error < _LAYER_ERROR:
+                return f"the {what} of {name} is off by {error:.2g} of its length"
+    return None
+
+
+def _time(trials: dict[str, Callable[[], None]], device: torch.device) -> dict[str, float]:
+    """Least seconds of each trial, taken in turns, so that other work on the machine strikes all alike."""
+    for trial in trials.values():
+        trial()
+    times: dict[str, list[float]] = {name: [] for name in trials}
+    start = time.perf_counter()
+    for done in range(_TRIAL_ROUNDS):
+        if done >= 2 and time.perf_counter() - start > _TRIAL_SECONDS:
+            break
+        for name, trial in trials.items():
+            _wait(device)
+            before = time.perf_counter()
+            trial()
+            _wait(device)
+            times[name].append(time.perf_counter() - before)
+    return {name: min(values) for name, values in times.items()}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,35 @@
+"""How long to train, as the user says it: minutes, epochs or steps."""
+
+from dataclasses import dataclass
+
+from uvea.errors import PlanError
+
+DEFAULT_MINUTES = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Exactly one of the three; `DEFAULT_MINUTES` where nothing is given."""
+
+    minutes: float | None = None
+    """Wall-clock time of the whole command, from reading the data to the written model."""
+
+    epochs: int | None = None
+    """Passes over the training images: as many patches as cover them once."""
+
+    steps: int | None = None
+    """Batches."""
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if not given:
+            object.__setattr__(self, "minutes", DEFAULT_MINUTES)
+            return
+        if len(given) > 1:
+            both = " and ".join(f"{name} {value:g}" for name, value in given.items())
+            raise PlanError(f"the budget is given twice: {both}", hint="give one of --minutes, --epochs and --steps")
+        ((name, value),) = given.items()
+        if not 0 < value < 1e9:
+            raise PlanError(
+                f"a budget of {value:g} {name} trains nothing", hint=f"use a number above 0, such as --{name} 10"
+            )

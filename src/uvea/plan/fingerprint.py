@@ -1,0 +1,181 @@
+"""What was measured of a dataset, in a form that decisions can be made on and a reader can check.
+
+Made from the survey alone: no file is opened here. Tuples follow array-axis order.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from uvea.arrays.labels import LabelMap
+from uvea.datasets.measure import PERCENTS
+from uvea.datasets.survey import CaseFacts, Survey
+from uvea.errors import DatasetError
+
+
+class Fingerprint(BaseModel):
+    """Measured over the annotated cases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int
+    axes: str
+    """"yx", "zyx" or "tyx"."""
+
+    channels: int
+    colour: bool
+    """The channels look like red, green and blue: three of them, 8 or 16 bit, in one file."""
+
+    dtypes: tuple[str, ...]
+    shape_min: tuple[int, ...]
+    shape_median: tuple[int, ...]
+    shape_max: tuple[int, ...]
+    unit: str
+    spacing_min: tuple[float, ...]
+    spacing_median: tuple[float, ...]
+    spacing_max: tuple[float, ...]
+
+    minimum: float
+    """Over all channels and cases."""
+
+    maximum: float
+    zeros: float
+    """Median over the cases of the share of pixels near the darkest value: 0, 0.02 or 0.5, from the percentiles."""
+
+    skew: float
+    """Median over cases of (median - p2) / (p98 - p2) of the first channel: near 0 for bright things on black."""
+
+    foreground_mean: tuple[float, ...]
+    """Per channel, mean over cases; empty where there is no foreground."""
+
+    foreground_std: tuple[float, ...]
+    foreground_low: tuple[float, ...]
+    """Per channel, mean over cases of the 0.5th percentile of the foreground."""
+
+    foreground_high: tuple[float, ...]
+    """The same of the 99.5th."""
+
+    class_fraction: tuple[float, ...]
+    """Share of the annotated pixels, per class."""
+
+    class_cases: tuple[int, ...]
+    """Number of cases that have the class."""
+
+    object_size: float
+    """Median size of a connected object, pixels."""
+
+    left_right: bool
+    """Two labels are named as the left and the right of one thing."""
+
+    left_right_axis: int | None
+    """Spatial axis that runs from the left to the right of a patient; None where unknown."""
+
+
+def measure(survey: Survey) -> Fingerprint:
+    """Sum up a survey.
+
+    Raises:
+        DatasetError: if no case has both an image and a mask that can be read.
+    """
+    facts = [fact for fact in survey.facts if fact.shape and fact.mask_values and not fact.problems]
+    if not facts:
+        raise DatasetError(
+            "no image has a mask that can be read", hint="see `uvea check` for what was found and what is wrong with it"
+        )
+    axes = Counter(fact.axes for fact in facts).most_common(1)[0][0]
+    facts = [fact for fact in facts if len(fact.axes) == len(axes)]
+    channels = max(fact.channels for fact in facts)
+    full = [fact for fact in facts if fact.channels == channels]
+    shapes = np.array([fact.shape for fact in facts])
+    units = Counter(fact.unit for fact in facts)
+    unit = units.most_common(1)[0][0] if len(units) == 1 else "px"
+    spacings = np.array([fact.spacing if unit != "px" else (1.0,) * len(axes) for fact in facts])
+    with_foreground = [fact for fact in full if fact.foreground_mean]
+    low, high = PERCENTS.index(0.5), PERCENTS.index(99.5)
+    fraction, present = _class_shares(facts, survey.labels)
+    return Fingerprint(
+        cases=len(facts),
+        axes=axes,
+        channels=channels,
+        colour=channels == 3 and all(fact.dtype in ("uint8", "uint16") for fact in full),
+        dtypes=tuple(sorted({fact.dtype for fact in facts})),
+        shape_min=_ints(shapes.min(0)),
+        shape_median=_ints(np.median(shapes, axis=0)),
+        shape_max=_ints(shapes.max(0)),
+        unit=unit,
+        spacing_min=_floats(spacings.min(0)),
+        spacing_median=_floats(np.median(spacings, axis=0)),
+        spacing_max=_floats(spacings.max(0)),
+        minimum=min(min(fact.minimum) for fact in facts),
+        maximum=max(max(fact.maximum) for fact in facts),
+        zeros=float(np.median([_zeros(fact) for fact in facts])),
+        skew=float(np.median([_skew(fact) for fact in facts])),
+        foreground_mean=_mean([fact.foreground_mean for fact in with_foreground]),
+        foreground_std=_mean([fact.foreground_std for fact in with_foreground]),
+        foreground_low=_mean([[channel[low] for channel in fact.foreground_percentiles] for fact in with_foreground]),
+        foreground_high=_mean([[channel[high] for channel in fact.foreground_percentiles] for fact in with_foreground]),
+        class_fraction=fraction,
+        class_cases=present,
+        object_size=float(np.median([fact.object_size for fact in facts if fact.objects] or [0.0])),
+        left_right=_named_left_and_right(survey.labels.names),
+        left_right_axis=_left_right_axis(facts),
+    )
+
+
+def _class_shares(facts: Sequence[CaseFacts], labels: LabelMap) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    keys = labels.colours if labels.kind == "colours" else labels.values
+    pixels = np.zeros((len(facts), labels.classes))
+    for row, fact in zip(pixels, facts, strict=True):
+        for value, count in fact.mask_values.items():
+            if value == labels.ignore:
+                continue
+            if labels.kind == "instances":
+                row[0 if value == keys[0] else 1] += count
+            elif value in keys:
+                row[keys.index(value)] += count  # type: ignore[arg-type]
+    return _floats(pixels.sum(0) / max(pixels.sum(), 1)), _ints((pixels > 0).sum(0))
+
+
+def _zeros(fact: CaseFacts) -> float:
+    values = np.array(fact.percentiles).min(0)
+    at_bottom = [share for share, value in zip((0.0, 0.02, 0.5), values[:3], strict=True) if value == 0]
+    return max(at_bottom, default=0.0)
+
+
+def _skew(fact: CaseFacts) -> float:
+    p2, p50, p98 = (fact.percentiles[0][PERCENTS.index(p)] for p in (2.0, 50.0, 98.0))
+    return (p50 - p2) / (p98 - p2) if p98 > p2 else 0.5
+
+
+def _named_left_and_right(names: Sequence[str]) -> bool:
+    plain = {" ".join(re.split(r"[^a-z0-9]+", name.lower())).strip() for name in names}
+    for name in plain:
+        for left, right in (("left", "right"), ("l", "r"), ("lh", "rh")):
+            words = name.split()
+            if left in words and " ".join(right if word == left else word for word in words) in plain:
+                return True
+    return False
+
+
+def _left_right_axis(facts: Sequence[CaseFacts]) -> int | None:
+    """The array axis whose direction points along the world's x, where the files say what that is."""
+    fact = facts[0]
+    if fact.unit != "mm" or len(fact.axes) != 3 or not getattr(fact, "direction", ()):
+        return None
+    along_x = np.abs(np.array(fact.direction)[-1])
+    return int(along_x.argmax())
+
+
+def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    return _floats(np.mean(np.array(rows), axis=0)) if rows else ()
+
+
+def _ints(values: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(round(float(value))) for value in values)
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{float(value):.6g}") for value in values)

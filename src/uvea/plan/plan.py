@@ -1,0 +1,230 @@
+"""The plan: every decision made for one dataset, as plain data.
+
+A plan is written to `plan.json` next to the model. Training, prediction and export read
+it and decide nothing themselves, so a result can be explained by reading one file.
+Tuples that concern axes follow array order, (z, y, x) or (y, x).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from uvea.arrays.labels import LabelMap
+from uvea.arrays.normalize import Normalization
+from uvea.errors import PlanError
+from uvea.plan.fingerprint import Fingerprint
+
+
+
+class Plan(BaseModel):
+    """What to train, on what grid, for how long, and how to use it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format: Literal[1] = 1
+    """Version of the layout of `plan.json`; raised when an old file could be misread."""
+
+    uvea: str
+    """Version that made the plan."""
+
+    # What goes in and out
+    dims: Literal[2, 3]
+    """2: the network sees slices; 3: it sees volumes."""
+
+    channels: int = Field(gt=0)
+    """Channels of the network's input. Gray images among RGB ones are repeated."""
+
+    files: int = Field(gt=0)
+    """Files per image: more than one where each channel has its own."""
+
+    colour: bool
+    """The channels are red, green and blue."""
+
+    labels: LabelMap
+    """Mask values, their names, and the class each becomes."""
+
+    spacing: tuple[float, ...] | None
+    """Pixel size that images are resampled to, in `unit`, one per axis of `dims`; None: left as they are."""
+
+    unit: Literal["px", "um", "mm"]
+    normalization: tuple[Normalization, ...]
+    """One per channel."""
+
+    # The network
+    block: Literal["plain", "residual"]
+    norm: Literal["batch", "instance", "group", "none"]
+    width: tuple[int, ...] = Field(min_length=1)
+    """Channels of each level, finest first."""
+
+    strides: tuple[tuple[int, ...], ...]
+    """From each level to the next, per axis."""
+
+    kernels: tuple[tuple[int, ...], ...]
+    """Size of the convolutions of each level, per axis."""
+
+    convs: int = Field(gt=0)
+    """Convolutions (or residual blocks) per level."""
+
+    deep_supervision: bool
+
+    # The training
+    patch: tuple[int, ...]
+    """Size of what the network sees at once while training, pixels."""
+
+    batch: int = Field(gt=0)
+    loss: str
+    class_weights: tuple[float, ...] | None
+    """Weight of each class in the cross-entropy, background first; None: all one."""
+
+    foreground: float = Field(ge=0, le=1)
+    """Share of patches that are placed on a foreground class."""
+
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    schedule: Literal["linear", "cosine", "poly"]
+    warmup_steps: int = Field(ge=0)
+    ema: float = Field(ge=0, lt=1)
+    """Decay of the moving average of the weights; 0: none."""
+
+    clip: float = Field(gt=0)
+    """Largest norm of the gradient."""
+
+    augment: float = Field(ge=0, le=2)
+    """Strength of the augmentation: 0 none, 1 usual."""
+
+    mirror_axes: tuple[int, ...]
+    """Axes that may be mirrored, counted from the first spatial one."""
+
+    rotate90: bool
+    """Quarter turns in the plane make images that could have been taken."""
+
+    minutes: float | None
+    epochs: int | None
+    steps: int | None
+    seed: int
+    precision: Literal["auto", "float32", "bfloat16"]
+    """"auto": measured at the start of the training, see the history."""
+
+    # Prediction
+    tile: tuple[int, ...]
+    """Largest size given to the network at once, pixels."""
+
+    overlap: tuple[int, ...]
+    """Least overlap of neighbouring tiles, pixels."""
+
+    fingerprint: Fingerprint
+    """What the decisions were made on."""
+
+    reasons: dict[str, str] = Field(default_factory=dict)
+    """One sentence for each decision."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background included."""
+        return self.labels.classes
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Total stride of the network per axis."""
+        total = [1] * self.dims
+        for step in self.strides:
+            total = [a * b for a, b in zip(total, step, strict=True)]
+        return tuple(total)
+
+    def save(self, path: Path) -> None:
+        """Write the plan as readable JSON."""
+        path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a plan, refusing keys it does not know, so that a typo cannot pass.
+
+        Raises:
+            PlanError: naming the file, the setting and its value.
+        """
+        try:
+            values = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise PlanError(
+                f"{path} cannot be read as a plan: {error}", hint="give the folder that `uvea train` wrote"
+            ) from None
+        if not isinstance(values, dict):
+            raise PlanError(f"{path} holds no plan", hint="give the folder that `uvea train` wrote")
+        return cls.make(values, where=str(path))
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any], *, where: str) -> Self:
+        """Check values and freeze them; `where` is named in the error."""
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            raise PlanError(
+                f"{where} has settings this version does not know: {', '.join(unknown)}",
+                hint=f"remove them; known settings are {', '.join(sorted(cls.model_fields))}",
+            )
+        try:
+            plan = cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise PlanError(
+                f"{where}: {name} cannot be {first.get('input')!r} ({first['msg'].lower()})",
+                hint=f"correct {name.split('.')[0]}, or leave it out to have it decided",
+            ) from None
+        plan._check(where)
+        return plan
+
+    def _check(self, where: str) -> None:
+        counts = {name: len(getattr(self, name)) for name in ("patch", "tile", "overlap")}
+        if self.spacing is not None:
+            counts["spacing"] = len(self.spacing)
+        for name, count in counts.items():
+            if count != self.dims:
+                raise PlanError(
+                    f"{where}: {name} has {count} values for {self.dims} axes",
+                    hint=f"give one value per axis, for example {name}={','.join(['64'] * self.dims)}",
+                )
+        for name in ("patch", "tile"):
+            if min(getattr(self, name)) < 1:
+                raise PlanError(
+                    f"{where}: {name} {getattr(self, name)} has a size below 1",
+                    hint=f"use sizes of at least 1 for {name}",
+                )
+        if len(self.normalization) != self.channels:
+            raise PlanError(
+                f"{where}: {len(self.normalization)} normalisations for {self.channels} channels",
+                hint="give one per channel",
+            )
+        if len(self.strides) != len(self.width) - 1 or len(self.kernels) != len(self.width):
+            raise PlanError(
+                f"{where}: {len(self.width)} widths need {len(self.width) - 1} strides and {len(self.width)} kernels, "
+                f"not {len(self.strides)} and {len(self.kernels)}",
+                hint="set width alone, and strides and kernels follow",
+            )
+        if any(axis not in range(self.dims) for axis in self.mirror_axes):
+            raise PlanError(
+                f"{where}: mirror_axes {self.mirror_axes} are not axes of {self.dims}D data",
+                hint=f"use numbers from 0 to {self.dims - 1}",
+            )
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Every decision that has a reason: name, value as text, reason."""
+        values = self.model_dump()
+        return [
+            (name, shown(values[name]), self.reasons[name]) for name in type(self).model_fields if name in self.reasons
+        ]
+
+
+def shown(value: object) -> str:
+    """A setting as `--set` would take it."""
+    if isinstance(value, (tuple, list)):
+        nested = any(isinstance(item, (tuple, list, dict)) for item in value)
+        return (" ; " if nested else ",").join(shown(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return " ".join(f"{k}={shown(v)}" for k, v in value.items())
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

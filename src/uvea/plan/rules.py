@@ -1,0 +1,402 @@
+"""Decide: from what was measured, what the machine is and what the user said, to a plan.
+
+Each decision is one small function that gives a value and the reason in one sentence. The order in
+`decide` is the order in which one decision needs another. Nothing here opens a file or runs a network.
+
+Source: the principles follow nnU-Net's planning (Isensee et al. 2021, supplement); the numbers for small
+budgets are ours, measured in docs/log.md.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from math import ceil, floor, log2, prod
+from typing import Any, TypeVar
+
+from uvea.arrays.labels import LabelMap
+from uvea.arrays.normalize import Normalization
+from uvea.errors import PlanError
+from uvea.plan.budget import Budget
+from uvea.plan.fingerprint import Fingerprint
+from uvea.plan.machine import Machine
+from uvea.plan.plan import Plan
+
+T = TypeVar("T")
+
+DECIDED_BY_USER = "set by you"
+
+THIN = 8
+"""Volumes with fewer slices than this are treated slice by slice."""
+
+ANISOTROPIC = 3.0
+"""From this ratio of spacings on, the thick axis gets flat kernels until the others have caught up."""
+
+FEW_CLASSES_PIXELS = 0.01
+"""A class with a smaller share of the pixels than this is rare."""
+
+
+def decide(
+    fingerprint: Fingerprint,
+    labels: LabelMap,
+    *,
+    machine: Machine,
+    budget: Budget,
+    overrides: Mapping[str, str],
+    seed: int,
+    files: int,
+    version: str,
+) -> Plan:
+    """Make the plan.
+
+    Args:
+        fingerprint: what was measured.
+        labels: what mask values mean.
+        machine: cores and memory.
+        budget: how long to train.
+        overrides: settings by name, as text: {"patch": "256,256"}.
+        seed: of the training.
+        files: per image, more than one where each channel has its own.
+        version: of uvea, kept in the plan.
+
+    Raises:
+        PlanError: for a setting that does not exist or cannot have that value.
+    """
+    said = {name: _parse(name, text) for name, text in overrides.items()}
+    values: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+
+    def settle(name: str, rule: Callable[[], tuple[Any, str]]) -> Any:
+        if name in said:
+            values[name], reasons[name] = said[name], DECIDED_BY_USER
+        else:
+            values[name], reasons[name] = rule()
+        return values[name]
+
+    gpu = machine.accelerator is not None
+    dims = settle("dims", lambda: _dims(fingerprint))
+    if dims not in (2, 3):
+        raise PlanError(f"dims cannot be {dims!r}", hint="use --set dims=2 or --set dims=3")
+    if dims > len(fingerprint.axes):
+        raise PlanError("dims cannot be 3: the images have two axes", hint="leave out --set dims=3")
+    spacing = settle("spacing", lambda: _spacing(fingerprint, dims))
+    shape = _resampled_shape(fingerprint, spacing, dims)
+    grid = _grid_spacing(fingerprint, spacing, dims)
+    settle("normalization", lambda: _normalization(fingerprint))
+    patch = settle("patch", lambda: _patch(shape, dims, gpu=gpu))
+    _check_count("patch", patch, dims)
+    strides, kernels, why = _levels(patch, grid)
+    width = settle("width", lambda: _width(len(strides) + 1, dims, gpu=gpu, why=why))
+    if len(width) - 1 != len(strides):
+        # The user asked for another number of levels.
+        strides, kernels, why = _levels(patch, grid, levels=len(width))
+    settle("strides", lambda: (strides, why))
+    settle("kernels", lambda: (kernels, "3 along every axis that is not much coarser than the others"))
+    settle("block", lambda: ("plain", "as accurate as residual blocks in small budgets, and faster"))
+    settle("convs", lambda: (2, "as in the U-Net paper"))
+    batch = settle("batch", lambda: _batch(patch, fingerprint.cases, gpu=gpu))
+    settle("norm", lambda: _norm(batch))
+    settle("deep_supervision", lambda: (False, "pays in long trainings only"))
+    settle("loss", lambda: ("dice_and_cross_entropy", "Dice follows the score, cross-entropy steadies it"))
+    settle("class_weights", lambda: _class_weights(fingerprint, labels))
+    settle("foreground", lambda: _foreground(fingerprint))
+    settle("optimizer", lambda: ("adamw", "reaches a good model in few steps"))
+    settle("learning_rate", lambda: (0.003, "largest that was stable on all data tried; see docs/log.md"))
+    settle("weight_decay", lambda: (0.01, "usual for AdamW"))
+    settle("schedule", lambda: ("linear", "ends at zero exactly when the budget ends"))
+    settle("warmup_steps", lambda: (20, "the first steps of AdamW are unsteady"))
+    settle("ema", lambda: (0.99, "averages about the last hundred steps"))
+    settle("clip", lambda: (12.0, "cuts only outliers of the gradient"))
+    settle("augment", lambda: (1.0, "usual strength"))
+    mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
+    settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
+    settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
+    settle("tile", lambda: _tile(patch, strides, gpu=gpu))
+    settle("overlap", lambda: _overlap(values["tile"], patch))
+    for name in ("minutes", "epochs", "steps"):
+        value = getattr(budget, name)
+        values[name] = value
+        if value is not None:
+            reasons[name] = "the budget"
+    values |= {
+        "uvea": version,
+        "channels": fingerprint.channels,
+        "files": files,
+        "colour": fingerprint.colour,
+        "labels": labels,
+        "unit": fingerprint.unit,
+        "seed": seed,
+        "fingerprint": fingerprint,
+        "reasons": reasons,
+    }
+    return Plan.make(values, where="the plan")
+
+
+def _parse(name: str, text: str) -> Any:
+    """Text of a setting to a value: "256,256" to a tuple, "none" to None; JSON is taken as well."""
+    fixed = {
+        "format",
+        "uvea",
+        "channels",
+        "files",
+        "colour",
+        "labels",
+        "unit",
+        "reasons",
+        "fingerprint",
+        "minutes",
+        "epochs",
+        "steps",
+        "seed",
+    }
+    known = sorted(set(Plan.model_fields) - fixed)
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise PlanError(
+            f"there is no setting called {name!r}",
+            hint=f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}",
+        )
+    plain = text.strip()
+    if plain.lower() in ("none", ""):
+        return () if name == "mirror_axes" else None
+    if plain.lower() in ("yes", "true", "on"):
+        return True
+    if plain.lower() in ("no", "false", "off"):
+        return False
+    if name in ("strides", "kernels") and ";" in plain:
+        return tuple(tuple(_number(name, item) for item in part.split(",")) for part in plain.split(";"))
+    if plain[0] in "[{":
+        try:
+            return json.loads(plain)
+        except ValueError:
+            raise PlanError(f"{name} cannot be {text!r}", hint="give JSON, or values separated by commas") from None
+    values = tuple(_number(name, item) for item in plain.split(","))
+    listed = {"patch", "tile", "overlap", "spacing", "width", "mirror_axes", "class_weights"}
+    return values if name in listed else values[0] if len(values) == 1 else values
+
+
+def _number(name: str, text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip()
+
+
+def _check_count(name: str, values: Any, dims: int) -> None:
+    if not isinstance(values, tuple) or len(values) != dims or not all(isinstance(v, int) and v > 0 for v in values):
+        raise PlanError(
+            f"{name} cannot be {values!r}: {dims} whole numbers are needed",
+            hint=f"use --set {name}={','.join(['64'] * dims)}",
+        )
+
+
+def _dims(fingerprint: Fingerprint) -> tuple[int, str]:
+    if fingerprint.axes == "yx":
+        return 2, "the images have two axes"
+    if fingerprint.axes == "tyx":
+        return 2, "a time series is a row of images, not a volume"
+    slices, *plane = fingerprint.shape_median
+    if slices < THIN:
+        return 2, f"volumes of {slices} slices are too thin for three dimensions"
+    coarse = fingerprint.spacing_median[0] / max(fingerprint.spacing_median[1:])
+    if coarse >= 8:
+        return 2, f"slices are {coarse:.3g} times further apart than pixels: neighbours say little about each other"
+    return 3, f"volumes of {slices} slices, {coarse:.2g} times as far apart as pixels"
+
+
+def _spacing(fingerprint: Fingerprint, dims: int) -> tuple[tuple[float, ...] | None, str]:
+    if fingerprint.unit == "px":
+        return None, "the files have no common physical pixel size: images are used as they are"
+    low, middle, high = (getattr(fingerprint, f"spacing_{which}")[-dims:] for which in ("min", "median", "max"))
+    if all(b <= 1.05 * a for a, b in zip(low, high, strict=True)):
+        return None, f"all images share a spacing of {_times(middle)} {fingerprint.unit}"
+    return tuple(middle), (
+        f"spacings from {_times(low)} to {_times(high)} {fingerprint.unit} are brought to their median"
+    )
+
+
+def _resampled_shape(fingerprint: Fingerprint, spacing: tuple[float, ...] | None, dims: int) -> tuple[int, ...]:
+    return fingerprint.shape_median[-dims:]  # at the median spacing, which is also the target
+
+
+def _grid_spacing(fingerprint: Fingerprint, spacing: tuple[float, ...] | None, dims: int) -> tuple[float, ...]:
+    return tuple(spacing) if spacing else fingerprint.spacing_median[-dims:]
+
+
+def _normalization(fingerprint: Fingerprint) -> tuple[tuple[Normalization, ...], str]:
+    count = fingerprint.channels
+    if (
+        fingerprint.unit == "mm"
+        and fingerprint.minimum <= -500
+        and fingerprint.maximum >= 300
+        and fingerprint.foreground_mean
+    ):
+        schemes = tuple(
+            Normalization(kind="clip", low=low, high=high, mean=mean, std=max(std, 1e-6))
+            for low, high, mean, std in zip(
+                fingerprint.foreground_low,
+                fingerprint.foreground_high,
+                fingerprint.foreground_mean,
+                fingerprint.foreground_std,
+                strict=True,
+            )
+        )
+        low, high = fingerprint.foreground_low[0], fingerprint.foreground_high[0]
+        return (
+            schemes,
+            f"values down to {fingerprint.minimum:g} look like CT: clipped to the foreground's range {low:g} to {high:g}",
+        )
+    if len(fingerprint.axes) == 3 and fingerprint.unit == "mm" and fingerprint.zeros >= 0.5:
+        return (
+            Normalization(kind="nonzero"),
+        ) * count, "half of a volume is exactly zero: mean and spread are taken of the rest"
+    if not fingerprint.colour and fingerprint.unit != "mm" and fingerprint.skew < 0.12:
+        return (
+            Normalization(kind="percentile", low=1.0, high=99.8),
+        ) * count, "bright things on a dark ground, as in fluorescence: percentiles 1 and 99.8 are scaled"
+    return (Normalization(kind="zscore"),) * count, "each image by its own mean and spread"
+
+
+def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool) -> tuple[tuple[int, ...], str]:
+    if dims == 2:
+        most = 512 if gpu else 256
+        # Small images are seen whole; a multiple of 16 lets four levels of pooling pass without padding.
+        size = tuple(min(most, ceil(n / 16) * 16) for n in shape)
+        return size, f"the median image is {_times(shape)}" + (
+            f", and {most} pixels show enough of it" if max(shape) > most else ""
+        )
+    most = 128**3 if gpu else 64 * 64 * 32
+    size3 = [ceil(n / 8) * 8 if n >= 8 else n for n in shape]
+    while prod(size3) > most:
+        longest = max(range(dims), key=lambda axis: size3[axis] / shape[axis] * size3[axis])
+        size3[longest] = max(8, size3[longest] - 8)
+    return tuple(size3), f"the median volume is {_times(shape)}; {most} voxels fit the budget"
+
+
+def _levels(
+    patch: tuple[int, ...], grid: tuple[float, ...], *, levels: int | None = None
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...], str]:
+    """Strides and kernels: halve an axis while its size stays at least 4 and it is not far coarser than the finest."""
+    size, spacing = list(patch), list(grid)
+    strides: list[tuple[int, ...]] = []
+    kernels = []
+    most = levels - 1 if levels is not None else (4 if len(patch) == 2 else 4)
+    while True:
+        finest = min(spacing)
+        kernels.append(tuple(1 if one >= ANISOTROPIC * finest else 3 for one in spacing))
+        if len(strides) == most:
+            break
+        step = tuple(
+            2 if (n >= 8 or (levels is not None and n >= 2)) and one < 2 * finest else 1
+            for n, one in zip(size, spacing, strict=True)
+        )
+        if max(step) == 1:
+            step = tuple(2 if n >= 8 else 1 for n in size)
+        if max(step) == 1:
+            if levels is None:
+                break
+            raise PlanError(
+                f"a patch of {_times(patch)} cannot be halved {most} times",
+                hint="use a larger patch, or fewer values in width",
+            )
+        strides.append(step)
+        size = [ceil(n / s) for n, s in zip(size, step, strict=True)]
+        spacing = [one * s for one, s in zip(spacing, step, strict=True)]
+    return tuple(strides), tuple(kernels), f"halved until {_times(size)} pixels of the patch are left"
+
+
+def _width(levels: int, dims: int, *, gpu: bool, why: str) -> tuple[tuple[int, ...], str]:
+    if gpu:
+        base, most = 32, 512 if dims == 2 else 320
+        reason = f"{base} channels at the top, doubling"
+    else:
+        base, most = (16, 256) if dims == 2 else (16, 256)
+        reason = f"{base} channels at the top: on a processor, more steps are worth more than more channels"
+    return tuple(min(most, base * 2**level) for level in range(levels)), reason
+
+
+def _batch(patch: tuple[int, ...], cases: int, *, gpu: bool) -> tuple[int, str]:
+    pixels = prod(patch)
+    if len(patch) == 2:
+        most = 12 * 512 * 512 if gpu else 4 * 256 * 256
+    else:
+        most = 2 * 128**3 if gpu else 4 * 64 * 64 * 24
+    size = max(2, min(32, most // pixels))
+    return size, f"{size} patches of {_times(patch)} make {size * pixels / 1e6:.2g} million pixels a step"
+
+
+def _norm(batch: int) -> tuple[str, str]:
+    if batch < 4:
+        return "group", f"a batch of {batch} is too small for the statistics of batch norm"
+    return "batch", "fastest, costs nothing in prediction, and tiles agree with whole images"
+
+
+def _class_weights(fingerprint: Fingerprint, labels: LabelMap) -> tuple[tuple[float, ...] | None, str]:
+    rare = [
+        name
+        for name, share in zip(labels.names[1:], fingerprint.class_fraction[1:], strict=True)
+        if 0 < share < FEW_CLASSES_PIXELS
+    ]
+    if not rare:
+        return None, "no class is rare"
+    # The square root is the middle between no weights and full balance, which would flood with false alarms.
+    weights = tuple(
+        round(min(5.0, max(1.0, (FEW_CLASSES_PIXELS / max(share, 1e-9)) ** 0.5)), 3)
+        for share in fingerprint.class_fraction
+    )
+    return weights, f"{', '.join(rare)}: less than {FEW_CLASSES_PIXELS:.0%} of the pixels"
+
+
+def _foreground(fingerprint: Fingerprint) -> tuple[float, str]:
+    rarest = min((share for share in fingerprint.class_fraction[1:] if share > 0), default=1.0)
+    if rarest < 0.02:
+        return 0.67, f"the rarest class has {rarest:.2%} of the pixels"
+    return 0.33, "every batch sees all classes"
+
+
+def _mirror_axes(fingerprint: Fingerprint, dims: int) -> tuple[tuple[int, ...], str]:
+    axes = tuple(range(dims))
+    offset = len(fingerprint.axes) - dims
+    side = None if fingerprint.left_right_axis is None else fingerprint.left_right_axis - offset
+    if fingerprint.left_right:
+        if side is None or side < 0:
+            return (), "left and right are different labels, and files do not say which axis runs between them"
+        if fingerprint.unit != "mm":
+            return tuple(
+                axis for axis in axes if axis != side
+            ), "all but left-right: left and right are different labels"
+        return (), "left and right are different labels, and a body has a head and a front"
+    if side is not None and side >= 0:
+        return (side,), "a body looks alike in the mirror, but has a head and a front"
+    return axes, "such images could have been taken from any side"
+
+
+def _rotate90(
+    fingerprint: Fingerprint, mirror: tuple[int, ...], grid: tuple[float, ...], dims: int
+) -> tuple[bool, str]:
+    plane = {dims - 2, dims - 1}
+    if not plane <= set(mirror):
+        return False, "which side is up matters"
+    if abs(grid[-1] / grid[-2] - 1) > 0.05:
+        return False, "pixels are not square"
+    return True, "such images could have been taken turned"
+
+
+def _tile(patch: tuple[int, ...], strides: tuple[tuple[int, ...], ...], *, gpu: bool) -> tuple[tuple[int, ...], str]:
+    if len(patch) == 2:
+        size = 1024 if gpu else 512
+        return tuple(max(n, size) for n in patch), "larger than the patch: fewer borders, and it fits in memory"
+    factor = 1.0 if gpu else 1.5
+    tile = tuple(max(n, floor(n * factor / 8) * 8) for n in patch)
+    return tile, "somewhat larger than the patch: fewer borders, and it fits in memory"
+
+
+def _overlap(tile: tuple[int, ...], patch: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
+    return tuple(max(0, min(n // 4, 2 ** floor(log2(max(p, 1))) // 2)) for n, p in zip(tile, patch, strict=True)), (
+        "a quarter of a tile"
+    )
+
+
+def _times(values: tuple[float, ...] | list[int]) -> str:
+    return "×".join(f"{value:g}" for value in values)

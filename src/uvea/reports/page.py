@@ -1,0 +1,115 @@
+"""One self-contained HTML page out of a template and plain data.
+
+Every report uses this file, so that all look alike, escape what they show, and are written in one piece. It knows
+nothing of trainings, scores or arrays. The page needs no network and runs no scripts; a content policy in its head
+makes sure of both.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from numbers import Integral, Real
+from pathlib import Path
+
+from uvea.errors import OutputError
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """Fill a template of this package.
+
+    Args:
+        template: file name in `templates/`.
+        values: what the template names. Text is escaped; a name that the template uses and `values` lacks is an
+            error of the program.
+
+    Returns:
+        The page as HTML.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("uvea.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = shown
+    environment.filters["scored"] = scored
+    environment.tests["number"] = is_number
+    return environment.get_template(template).render(values)
+
+
+def write_page(path: Path, html: str, *, overwrite: bool = False) -> None:
+    """Write a page so that `path` has either all of it or what was there before.
+
+    Raises:
+        OutputError: if the file exists and `overwrite` is off, or the folder cannot be written to.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already", hint="choose another name, or add --overwrite")
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name[:50]}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(html)
+        # Temporary files are private to the user; a report has the rights of any new file.
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to"
+        ) from error
+
+
+def shown(value: object) -> str:
+    """A value as a reader wants to see it.
+
+    Example:
+        >>> shown((256, 256)), shown((0.5, 2.0)), shown(0.912345), shown(None), shown(148353), shown(True)
+        ('256 × 256', '0.5, 2', '0.9123', '–', '148,353', 'yes')
+    """
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case Integral():
+            return f"{int(value):,}"
+        case Real():
+            return _shown_float(float(value))
+        case tuple() | list():
+            between = " × " if all(isinstance(part, Integral) for part in value) else ", "
+            return between.join(shown(part) for part in value) or "–"
+        case Mapping():
+            return ", ".join(f"{key}: {shown(part)}" for key, part in value.items()) or "–"
+    return str(value)
+
+
+def scored(value: object) -> str:
+    """As `shown`, but fractions with three decimals, so that scores stand below each other."""
+    fraction = isinstance(value, Real) and not isinstance(value, Integral) and abs(float(value)) < 10
+    return f"{value:.3f}" if fraction else shown(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether a table should align it to the right."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _shown_float(value: float) -> str:
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else ("∞" if value > 0 else "-∞")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

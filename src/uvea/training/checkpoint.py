@@ -1,0 +1,67 @@
+"""Everything a run resumes from, as named tensors and words; how they are written is not known here.
+
+Weights, optimizer and moving average become one flat dictionary of tensors, the progress a line of JSON, so
+that one safetensors file holds a checkpoint and is whole or absent.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uvea.errors import ModelError
+from uvea.training.average import Average
+from uvea.training.loop import Progress
+
+Packed = tuple[dict[str, Tensor], dict[str, str]]
+"""Tensors by name, and words by name."""
+
+
+def pack(network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, progress: Progress) -> Packed:
+    """Collect what must be kept. Tensors are shared with the run, not copied: write them before the next step."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    return tensors, {"progress": json.dumps(asdict(progress))}
+
+
+def unpack(
+    packed: tuple[Mapping[str, Tensor], Mapping[str, str]],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+) -> Progress:
+    """Fill network, optimizer and average in place, and return the progress.
+
+    Raises:
+        ModelError: if the checkpoint belongs to another network or another version.
+    """
+    tensors, words = packed
+    try:
+        values = json.loads(words["progress"])
+        progress = Progress(**{field.name: values[field.name] for field in fields(Progress)})
+        network.load_state_dict(_part(tensors, "network."))
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in _part(tensors, "optimizer.").items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"the checkpoint does not fit this run: {' '.join(str(error).split())[:200]}",
+            hint="train again from the start with --overwrite",
+        ) from None
+    if average is not None:
+        average.load_state_dict(_part(tensors, "average."))
+    return progress
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,166 @@
+"""Look at a dataset: what is there, how it is read, and everything that is wrong with it.
+
+    source -> discover -> survey -> split -> check -> CheckReport
+
+Training starts with the same report, so what `uvea check` shows is what a training sees.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from uvea.arrays.labels import LabelMap
+from uvea.datasets.case import DataOptions, Dataset, Finding
+from uvea.datasets.check import check as find_faults
+from uvea.datasets.discover import NO_OPTIONS, discover
+from uvea.datasets.duplicates import neighbours_alike
+from uvea.datasets.split import Split, neighbour_pairs, split_from_file
+from uvea.datasets.split import split as choose_split
+from uvea.datasets.survey import CaseFacts, Survey
+from uvea.datasets.survey import survey as read_all
+from uvea.errors import DatasetError
+from uvea.workflows.events import Listener, Progress, silent
+
+MOST_LISTED = 4
+"""Different sizes, types or spacings that are listed in a row before the rest is only counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """A dataset, what was measured of it, and what is wrong with it."""
+
+    dataset: Dataset
+    survey: Survey
+    findings: tuple[Finding, ...]
+    """Errors and warnings; errors stop a training."""
+
+    split: Split | None
+    """How it would be divided; None where it cannot be, which is an error among the findings."""
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop a training."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What is there, as names and text: folder, layout, cases, images, classes, split."""
+        cases, facts = self.dataset.cases, self.survey.facts
+        readable = [fact for fact in facts if fact.shape]
+        masks = sum(case.mask is not None for case in cases)
+        rows = [
+            ("data", str(self.dataset.root)),
+            ("layout", self.dataset.layout),
+            ("cases", f"{len(cases)}, {masks} with a mask"),
+            ("sizes", _sizes(readable)),
+            ("channels", _listed(str(fact.channels) for fact in readable)),
+            ("pixel types", _listed(fact.dtype for fact in readable)),
+            ("pixel size", _listed(_spacing(fact) for fact in readable)),
+            ("classes", _classes(self.survey.labels, facts)),
+        ]
+        if groups := {case.group for case in cases if case.group is not None}:
+            rows.insert(3, ("groups", str(len(groups))))
+        if self.split is not None:
+            sizes = f"{len(self.split.train)} to train, {len(self.split.val)} to validate"
+            rows.append(("split", f"{sizes}: {self.split.reason}"))
+        return rows
+
+
+def check(
+    source: str | Path,
+    *,
+    options: DataOptions = NO_OPTIONS,
+    split_file: Path | None = None,
+    listen: Listener = silent,
+) -> CheckReport:
+    """Find, read and judge a dataset; nothing is written.
+
+    Args:
+        source: a folder, or a CSV table.
+        options: what the user says about the data.
+        split_file: the user's own split, CSV or JSON.
+        listen: told how many cases were read.
+
+    Raises:
+        DatasetError: if there is no dataset at all, or the split file is at fault. Everything else is a finding.
+    """
+    dataset = discover(Path(source), options=options)
+    survey = read_all(
+        dataset, options=options, advance=lambda done, total: listen(Progress("reading the data", done, total))
+    )
+    split, problems = _split(dataset, survey, split_file)
+    findings = find_faults(dataset, survey, splits=None if split is None else [split])
+    return CheckReport(dataset=dataset, survey=survey, findings=(*findings, *problems), split=split)
+
+
+def _split(dataset: Dataset, survey: Survey, split_file: Path | None) -> tuple[Split | None, list[Finding]]:
+    if split_file is not None:
+        return split_from_file(split_file, dataset.cases), []
+    consecutive = neighbours_alike(survey, neighbour_pairs(dataset.cases))
+    try:
+        return choose_split(dataset.cases, consecutive=consecutive), []
+    except DatasetError as error:
+        return None, [Finding(severity="error", kind="split", problem=error.problem, hint=error.hint)]
+
+
+def _sizes(facts: list[CaseFacts]) -> str:
+    """All sizes if they are few, else the smallest and the largest per axis: "256×256 to 1024×1024 (yx), 9 sizes"."""
+    parts = []
+    for axes in sorted({fact.axes for fact in facts}):
+        shapes = {fact.shape for fact in facts if fact.axes == axes}
+        if len(shapes) <= MOST_LISTED:
+            text = ", ".join(_times(shape) for shape in sorted(shapes))
+        else:
+            lowest, highest = (_times(tuple(map(pick, zip(*shapes, strict=True)))) for pick in (min, max))
+            text = f"{lowest} to {highest}, {len(shapes)} different"
+        parts.append(f"{text} ({axes})")
+    return "; ".join(parts) or "none could be read"
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _spacing(fact: CaseFacts) -> str:
+    if fact.unit == "px":
+        return "not known"
+    return f"{'×'.join(f'{size:.4g}' for size in fact.spacing)} {fact.unit}"
+
+
+def _classes(labels: LabelMap, facts: Iterable[CaseFacts]) -> str:
+    """Names with their mask values and their share of the pixels: "background = 0 (83 %), cell = 255 (17 %)"."""
+    pixels: Counter[object] = Counter()
+    for fact in facts:
+        for key, count in fact.mask_values.items():
+            pixels[key] += count
+    ignored = {labels.ignore, (labels.ignore,) * 3}
+    counted = sum(count for key, count in pixels.items() if key not in ignored)
+    if labels.kind == "instances":
+        background = pixels[labels.values[0]] + pixels[(labels.values[0],) * 3]
+        parts = [
+            f"{labels.names[0]} = {labels.values[0]} ({_share(background, counted)})",
+            f"{labels.names[1]} = every other value, one per object ({_share(counted - background, counted)})",
+        ]
+    else:
+        keys = labels.colours or labels.values
+        parts = [
+            f"{name} = {'/'.join(map(str, key)) if isinstance(key, tuple) else key} ({_share(pixels[key], counted)})"
+            for name, key in zip(labels.names, keys, strict=True)
+        ]
+    if labels.ignore is not None:
+        parts.append(f"ignored = {labels.ignore}")
+    return ", ".join(parts)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3g} %" if whole else "0 %"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Each different text with how often it occurs, the commonest first; the count is left out if there is one."""
+    counts = Counter(texts).most_common()
+    if len(counts) <= 1:
+        return "".join(text for text, _ in counts) or "none could be read"
+    shown = ", ".join(f"{text} ({count} cases)" for text, count in counts[:MOST_LISTED])
+    rest = len(counts) - MOST_LISTED
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,103 @@
+"""Look at a dataset and decide how to train on it, without training.
+
+source -> check -> fingerprint -> plan
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+
+from uvea.datasets.case import DataOptions, Finding
+from uvea.datasets.duplicates import neighbours_alike
+from uvea.datasets.discover import NO_OPTIONS
+from uvea.datasets.split import Split, folds as choose_folds, neighbour_pairs
+from uvea.datasets.survey import Survey
+from uvea.errors import DatasetError
+from uvea.models.device import describe_machine, find_device
+from uvea.plan.budget import Budget
+from uvea.plan.fingerprint import measure
+from uvea.plan.plan import Plan
+from uvea.plan.rules import decide
+from uvea.workflows.check import CheckReport, check
+from uvea.workflows.events import Listener, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanReport:
+    """A plan, and what it was made from."""
+
+    plan: Plan
+    check: CheckReport
+    splits: tuple[Split, ...]
+    """One, or one per fold."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Warnings about the data."""
+        return self.check.findings
+
+
+def plan(
+    source: str | Path,
+    *,
+    options: DataOptions = NO_OPTIONS,
+    budget: Budget | None = None,
+    overrides: Mapping[str, str] | None = None,
+    split_file: Path | None = None,
+    folds: int = 1,
+    seed: int = 42,
+    device: str | None = None,
+    listen: Listener = silent,
+) -> PlanReport:
+    """Decide how to train on a dataset.
+
+    Args:
+        source: see `uvea.workflows.check.check`.
+        options: what the user says about the data.
+        budget: how long to train; ten minutes where nothing is said.
+        overrides: decisions of the user by name, as text.
+        split_file: the user's own split.
+        folds: 1, or the number of parts for cross-validation.
+        seed: of the training.
+        device: to plan for; None takes the best there is.
+        listen: told how far it is.
+
+    Raises:
+        DatasetError: if the data has errors; all of them are in the findings of `check`.
+        PlanError: for settings that do not exist or contradict each other.
+    """
+    report = check(source, options=options, split_file=split_file, listen=listen)
+    if report.errors:
+        first = report.errors[0]
+        more = f" (and {len(report.errors) - 1} more)" if len(report.errors) > 1 else ""
+        raise DatasetError(f"{first.problem}{more}", hint=f"{first.hint}; `uvea check {source}` lists everything")
+    made = decide(
+        measure(report.survey),
+        report.survey.labels,
+        machine=describe_machine(find_device(device)),
+        budget=budget or Budget(),
+        overrides=overrides or {},
+        seed=seed,
+        files=len(report.dataset.cases[0].images),
+        version=version("uvea"),
+    )
+    return PlanReport(plan=made, check=report, splits=_splits(report, folds))
+
+
+def data_hash(survey: Survey) -> str:
+    """A name for the pixels of a dataset: changes when any image or mask does."""
+    digest = blake2b(digest_size=16)
+    for fact in sorted(survey.facts, key=lambda fact: fact.name):
+        digest.update(f"{fact.name}\0{fact.image_hash}\0{fact.mask_hash}\n".encode())
+    return digest.hexdigest()
+
+
+def _splits(report: CheckReport, folds: int) -> tuple[Split, ...]:
+    if folds > 1:
+        cases = report.dataset.cases
+        consecutive = neighbours_alike(report.survey, neighbour_pairs(cases))
+        return tuple(choose_folds(cases, folds, consecutive=consecutive))
+    assert report.split is not None
+    return (report.split,)

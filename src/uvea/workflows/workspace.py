@@ -1,0 +1,208 @@
+"""Where the files of a model are, and how they come to be whole or not at all.
+
+model/
+  plan.json  weights.safetensors  last.safetensors  history.csv  scores.csv  report.html
+  run/run.json  run/checkpoint.safetensors  run/checkpoint.previous.safetensors
+  fold_1/ ... fold_5/                     the same, where there are folds
+"""
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uvea.errors import ModelError, OutputError, UveaError
+from uvea.models.weights import read_weights, save_weights
+from uvea.plan.plan import Plan
+from uvea.training.checkpoint import Packed
+
+OURS = ("plan.json", "weights.safetensors", "last.safetensors", "history.csv", "scores.csv", "report.html")
+RUN = ("run.json", "checkpoint.safetensors", "checkpoint.previous.safetensors")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one model, or of one fold of it."""
+
+    folder: Path
+
+    @property
+    def plan(self) -> Path:
+        """Every decision."""
+        return self.folder / "plan.json"
+
+    @property
+    def weights(self) -> Path:
+        """The best weights so far."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The weights at the end."""
+        return self.folder / "last.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """One line per validation."""
+        return self.folder / "history.csv"
+
+    @property
+    def scores(self) -> Path:
+        """One line per validation case, class and metric."""
+        return self.folder / "scores.csv"
+
+    @property
+    def report(self) -> Path:
+        """The training, to look at."""
+        return self.folder / "report.html"
+
+    @property
+    def run(self) -> Path:
+        """What a run resumes from."""
+        return self.folder / "run"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest state of the run."""
+        return self.run / "checkpoint.safetensors"
+
+    @property
+    def previous(self) -> Path:
+        """The state before the newest."""
+        return self.run / "checkpoint.previous.safetensors"
+
+    def fold(self, number: int) -> "Workspace":
+        """The folder of fold `number`, counted from 1."""
+        return Workspace(self.folder / f"fold_{number}")
+
+    def folds(self) -> list["Workspace"]:
+        """All folds that are there, or the folder itself where there are none."""
+        found = sorted(self.folder.glob("fold_*"), key=lambda path: (len(path.name), path.name))
+        return [Workspace(path) for path in found if path.is_dir()] or [self]
+
+    def claim(self, *, overwrite: bool) -> None:
+        """Make the folder; refuse one with other things in it, and a model unless it may be overwritten.
+
+        Raises:
+            OutputError: nothing was changed then.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"{self.folder} is a file", hint="choose another --out")
+        there = sorted(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
+        if there and not overwrite:
+            hint = "choose another --out, or use --overwrite"
+            if self.run.exists():
+                hint = f"continue it with `uvea train --resume {self.folder}`, choose another --out, or use --overwrite"
+            raise OutputError(f"{self.folder} is not empty ({', '.join(there[:3])}…)", hint=hint)
+        foreign = [name for name in there if name not in (*OURS, "run") and not name.startswith("fold_")]
+        if foreign:
+            raise OutputError(
+                f"{self.folder} holds things that are no part of a model ({', '.join(foreign[:3])})",
+                hint="choose another --out, or move them away",
+            )
+        for space in {self, *self.folds()}:
+            for path in (*(space.folder / name for name in OURS), *(space.run / name for name in RUN)):
+                path.unlink(missing_ok=True)
+            for folder in (space.run, *([space.folder] if space != self else [])):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make {self.run}: {error.strerror}", hint="choose an --out that can be written"
+            ) from None
+
+    def save_run(self, facts: Mapping[str, Any]) -> None:
+        """Keep what `--resume` must know: source, options, budget, split."""
+        write_text(self.run / "run.json", json.dumps(facts, indent=2) + "\n")
+
+    def load_run(self) -> dict[str, Any]:
+        """What `save_run` kept.
+
+        Raises:
+            ModelError: if there is no run to resume.
+        """
+        try:
+            facts = json.loads((self.run / "run.json").read_text())
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{self.folder} has no run to resume ({getattr(error, 'strerror', None) or error})",
+                hint="give the --out of an interrupted training, or train again with --overwrite",
+            ) from None
+        if not isinstance(facts, dict):
+            raise ModelError(f"{self.run / 'run.json'} holds no run", hint="train again with --overwrite")
+        return facts
+
+    def save_checkpoint(self, packed: Packed) -> None:
+        """Keep a state, and the one before it."""
+        tensors, words = packed
+        self.run.mkdir(parents=True, exist_ok=True)
+        fresh = self.run / "checkpoint.next.safetensors"
+        save_weights(fresh, tensors, words)
+        if self.checkpoint.exists():
+            os.replace(self.checkpoint, self.previous)
+        os.replace(fresh, self.checkpoint)
+
+    def load_checkpoint(self) -> tuple[Packed | None, str | None]:
+        """The newest state that can be read, or None; and a sentence where it is not the newest there is.
+
+        Raises:
+            ModelError: if there are states and none can be read.
+        """
+        trouble: UveaError | None = None
+        for path in (self.checkpoint, self.previous):
+            if not path.exists():
+                continue
+            try:
+                packed = read_weights(path)
+            except ModelError as error:
+                trouble = error
+                continue
+            return packed, None if trouble is None else f"{trouble.problem}; the state before it is used"
+        if trouble is not None:
+            raise trouble
+        return None, None
+
+    def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write the history as CSV."""
+        temporary = self.history.with_name(f".history.csv.{os.getpid()}.part")
+        with open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", "seconds", "loss", "val_dice", "lr"])
+            writer.writeheader()
+            for row in history:
+                writer.writerow({"val_dice" if key == "score" else key: f"{value:.6g}" for key, value in row.items()})
+        os.replace(temporary, self.history)
+
+    def load_plan(self) -> Plan:
+        """The plan of the model.
+
+        Raises:
+            ModelError: if the folder is no model.
+        """
+        if not self.plan.is_file():
+            raise ModelError(
+                f"{self.folder} is not a model: it has no plan.json",
+                hint="give the folder that `uvea train --out` wrote",
+            )
+        return Plan.load(self.plan)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}", hint="choose a folder that can be written and has space"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,245 @@
+"""Mask values become classes, classes become the same mask values again, and odd masks are refused."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from uvea.arrays.labels import IGNORE, LabelMap, colour_codes, colour_of, decide_labels
+from uvea.errors import DatasetError, ShapeError
+
+MAPS = [
+    LabelMap(kind="values", values=(0, 255)),
+    LabelMap(kind="values", values=(0, 128, 255)),
+    LabelMap(kind="values", values=(0, 1, 2), ignore=255),
+    LabelMap(kind="values", values=(0, 7, 70000)),
+    LabelMap(kind="values", values=(0, -3, 4)),
+    LabelMap(kind="values", values=(0, 0.5)),
+    LabelMap(kind="colours", colours=((0, 0, 0), (255, 0, 0), (0, 200, 9)), ignore=255),
+    LabelMap(kind="instances"),
+    LabelMap(kind="instances", values=(0, 1), ignore=255),
+]
+
+
+@pytest.mark.parametrize("labels", MAPS, ids=lambda m: f"{m.kind} {m.values or m.colours} {m.ignore}")
+@pytest.mark.parametrize("shape", [(6, 5), (3, 4, 5)])
+def test_classes_survive_the_trip_to_mask_values_and_back(labels, shape, rng):
+    """Encode undoes decode, for every kind of map, with ignored pixels where there are any."""
+    classes = rng.integers(0 if labels.ignore is None else IGNORE, labels.classes, shape)
+    mask = labels.decode(classes)
+    assert mask.shape == ((3,) if labels.kind == "colours" else (1,)) + shape
+    np.testing.assert_array_equal(labels.encode(mask), classes)
+    assert labels.encode(mask).dtype == np.int16
+
+
+@pytest.mark.parametrize("labels", MAPS, ids=lambda m: f"{m.kind} {m.values or m.colours} {m.ignore}")
+def test_a_map_reads_back_equal_from_json(labels):
+    """The plan file loses nothing, and 255 stays a whole number."""
+    assert LabelMap.model_validate_json(labels.model_dump_json()) == labels
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ((0, 255), "uint8"),
+        ((0, 256), "uint16"),
+        ((-1, 3), "int8"),
+        ((0, 70000), "uint32"),
+        ((0, 0.5), "float32"),
+        ((0, 2**40), "int64"),
+    ],
+)
+def test_masks_come_back_in_the_smallest_type_that_fits(values, dtype):
+    """Nobody gets eight bytes per pixel for a mask of zeros and ones."""
+    assert LabelMap(kind="values", values=values).decode(np.array([[0, 1]])).dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "uint64", "float64"])
+def test_every_type_of_mask_is_read(dtype):
+    """The value counts, not how it was stored."""
+    mask = np.array([[[0, 1], [1, 0]]]).astype(dtype)
+    np.testing.assert_array_equal(LabelMap(kind="values", values=(0, 1)).encode(mask), [[0, 1], [1, 0]])
+
+
+def test_values_far_apart_need_no_huge_table():
+    """Values that span more than memory are searched, not tabulated."""
+    mask = np.array([[0, 5, 2**50]])
+    np.testing.assert_array_equal(LabelMap(kind="values", values=(0, 5, 2**50)).encode(mask), [0, 1, 2])
+
+
+def test_unknown_values_are_named_with_the_file():
+    """The message has the file, the values and the ones that would do."""
+    with pytest.raises(DatasetError, match=r"a\.png has values that belong to no class: 7, 9\n.*0, 128, 255"):
+        MAPS[1].encode(np.array([[0, 7, 9, 128]]), where="a.png")
+    with pytest.raises(DatasetError, match=r"no class: \(1, 2, 3\)"):
+        MAPS[6].encode(np.array([1, 2, 3]).reshape(3, 1))
+    with pytest.raises(DatasetError, match="nan"):
+        MAPS[0].encode(np.array([[0, np.nan]]))
+
+
+def test_colour_masks_are_refused_by_gray_classes_unless_gray():
+    """Equal channels are a gray mask that a drawing program saved as RGB."""
+    gray = np.broadcast_to(np.array([0, 255]), (3, 2))
+    np.testing.assert_array_equal(MAPS[0].encode(gray), [0, 1])
+    with pytest.raises(DatasetError, match="colour mask"):
+        MAPS[0].encode(np.array([[255], [0], [0]]))
+    with pytest.raises(ShapeError, match="2 channels"):
+        MAPS[0].encode(np.zeros((2, 4)))
+
+
+def test_labels_that_are_no_class_are_refused():
+    """A wrong label must not wrap around to another class."""
+    with pytest.raises(ShapeError, match="from 0 to 2 do not fit 2 classes"):
+        MAPS[0].decode(np.array([0, 2]))
+    with pytest.raises(ShapeError, match="from -1"):
+        MAPS[0].decode(np.array([-1, 1]))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "values", "values": ()},
+        {"kind": "values", "values": (0, 0)},
+        {"kind": "colours", "values": (0, 1)},
+        {"kind": "values", "values": (0, 1), "names": ("a",)},
+        {"kind": "values", "values": (0, 1), "names": ("a", "a")},
+        {"kind": "values", "values": (0, 1), "ignore": 1},
+        {"kind": "instances", "values": (0, 1, 2)},
+        {"kind": "values", "values": (0, 1), "palette": ()},
+    ],
+)
+def test_maps_that_contradict_themselves_are_refused(fields):
+    """A plan edited by hand fails when it is read, not in the middle of a training."""
+    with pytest.raises(ValidationError):
+        LabelMap(**fields)
+
+
+def test_names_are_filled_in():
+    """Two classes are background and foreground, more are numbered."""
+    assert MAPS[0].names == MAPS[7].names == ("background", "foreground")
+    assert MAPS[1].names == ("background", "class 1", "class 2")
+    assert MAPS[6].names == ("background", "class 1", "class 2")
+
+
+def test_colour_codes_go_back_to_colours():
+    """One number per pixel, up to 16 bits per channel."""
+    mask = np.array([[0, 1, 65535], [0, 2, 0], [255, 3, 65535]], dtype=np.uint16)
+    assert [colour_of(code) for code in colour_codes(mask).tolist()] == [(0, 0, 255), (1, 2, 3), (65535, 0, 65535)]
+
+
+@pytest.mark.parametrize(
+    ("cases", "values"),
+    [
+        ([{0: 9, 255: 1}], (0, 255)),
+        ([{0: 9, 128: 4}, {0: 3, 255: 9}], (0, 128, 255)),
+        ([{1: 9, 2: 1}], (1, 2)),
+        ([{-1: 9, 0: 5, 1: 1}], (0, -1, 1)),
+        ([{0.0: 9, 1.0: 1}], (0, 1)),
+    ],
+)
+def test_classes_are_the_values_in_order_with_zero_first(cases, values):
+    """Whatever the values are, and whichever mask they are in."""
+    assert decide_labels(cases) == LabelMap(kind="values", values=values)
+
+
+def test_colours_become_classes_with_black_or_the_commonest_first():
+    """A mask that is all black among coloured ones is a colour mask too."""
+    red, green = (255, 0, 0), (0, 255, 0)
+    assert decide_labels([{(0, 0, 0): 5, red: 90}, {0: 50, green: 1}]).colours == ((0, 0, 0), green, red)
+    assert decide_labels([{red: 5, green: 90}]).colours == (green, red)
+
+
+def test_the_ignored_value_is_no_class():
+    """It is taken out before anything else is decided."""
+    labels = decide_labels([{0: 5, 1: 5, 255: 5}], ignore=255)
+    assert (labels.values, labels.ignore) == ((0, 1), 255)
+    assert decide_labels([{(0, 0, 0): 5, (9, 0, 0): 5, (255, 255, 255): 5}], ignore=255).classes == 2
+
+
+def numbered(*counts, start=1):
+    """Masks with this many objects of 30 pixels, one piece each."""
+    cases = [{0: 1000, **{start + i: 30 for i in range(n)}} for n in counts]
+    return cases, [dict.fromkeys(case, 1) for case in cases]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [(5, 9, 40), (3, 7, 0, 12, 5), (27, 30), (80,)],
+    ids=["few masks", "an empty mask", "two masks", "one mask"],
+)
+def test_object_numbers_are_recognised(counts):
+    """Consecutive numbers, one piece each, as many as there are objects."""
+    cases, pieces = numbered(*counts)
+    assert decide_labels(cases, pieces=pieces) == LabelMap(kind="instances")
+
+
+def test_object_numbers_that_run_on_are_recognised():
+    """Crops of one large mask share hardly any number."""
+    cases = [numbered(6, start=1 + 6 * k)[0][0] for k in range(5)]
+    assert decide_labels(cases, pieces=[dict.fromkeys(case, 1) for case in cases]).kind == "instances"
+
+
+def test_organs_are_classes():
+    """The same values in every mask, or with holes, are classes however many there are and however compact."""
+    cases, pieces = numbered(13, 13, 13, 12)
+    assert decide_labels(cases, pieces=pieces).classes == 14
+    cases, pieces = numbered(30, 30)
+    assert decide_labels(cases, pieces=pieces).classes == 31
+    holes = [{0: 900} | {v: 50 for v in range(1, 8) if v % k} for k in (2, 3, 4, 5)]
+    assert decide_labels(holes, pieces=[dict.fromkeys(case, 1) for case in holes]).kind == "values"
+
+
+def test_values_in_many_pieces_are_classes():
+    """Objects are in one piece; tissue types are all over the place."""
+    cases, _ = numbered(5, 9, 7)
+    assert decide_labels(cases, pieces=[dict.fromkeys(case, 6) for case in cases]).classes == 10
+
+
+def test_few_values_are_classes_unless_the_user_says_objects():
+    """One to three objects look just like one to three classes."""
+    cases, pieces = numbered(1, 2, 3)
+    assert decide_labels(cases, pieces=pieces).kind == "values"
+    assert decide_labels(cases, pieces=pieces, instances=True).kind == "instances"
+    assert decide_labels(*numbered(5, 9, 40)[:1], pieces=numbered(5, 9, 40)[1], instances=False).kind == "values"
+
+
+def test_an_ignored_255_leaves_objects_another_value():
+    """Objects are written as 255 unless that means not annotated."""
+    cases, pieces = numbered(5, 9, 40)
+    assert decide_labels(cases, pieces=pieces, ignore=255).values == (0, 1)
+    with pytest.raises(DatasetError, match="0 is the background"):
+        decide_labels(cases, pieces=pieces, ignore=0, instances=True)
+
+
+def test_compressed_and_smoothed_masks_are_refused():
+    """Values that exist only on rims are not classes, and training on them would look fine and be wrong."""
+    rims = {0: 9000, 255: 900} | {v: 4 for v in range(10, 250, 40)}
+    with pytest.raises(DatasetError, match=r"8 values, 6 of them only in specks.*\n.*PNG"):
+        decide_labels([rims], pieces=[{0: 1, 255: 2} | {v: 3 for v in range(10, 250, 40)}])
+    with pytest.raises(DatasetError, match="compressed"):
+        decide_labels([{0: 900, 1: 40, 254: 800, 255: 100}], lossy=True)
+    assert decide_labels([{0: 900, 255: 100}], lossy=True).classes == 2
+
+
+def test_small_classes_are_not_taken_for_rims():
+    """Three rare classes in pieces of twenty pixels are real."""
+    case = {0: 9000, 1: 20, 2: 40, 3: 60}
+    assert decide_labels([case], pieces=[{0: 1, 1: 1, 2: 2, 3: 3}]).classes == 4
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [({0: 9}, "only the value 0"), ({}, "no values"), ({0: 1, 0.5: 1}, "not whole numbers: 0.5")],
+)
+def test_masks_that_cannot_be_trained_on_are_refused(case, problem):
+    """One value says nothing, and halves are no classes."""
+    with pytest.raises(DatasetError, match=problem):
+        decide_labels([case])
+
+
+def test_names_from_the_user_must_fit():
+    """The message has both numbers."""
+    assert decide_labels([{0: 5, 9: 5}], names=("tissue", "vessel")).names == ("tissue", "vessel")
+    with pytest.raises(DatasetError, match=r"1 label names for 2 classes \(0, 9\): vessel"):
+        decide_labels([{0: 5, 9: 5}], names=("vessel",))
+    with pytest.raises(DatasetError, match="share a label name"):
+        decide_labels([{0: 5, 9: 5}], names=("a", "a"))

@@ -1,0 +1,181 @@
+"""Each command hands its options to its workflow and shows what comes back."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from uvea.datasets.case import DataOptions, Finding
+from uvea.errors import DatasetError
+
+ERROR = Finding(severity="error", kind="missing-mask", problem="a.tif has no mask", hint="add masks/a.tif")
+WARNING = Finding(severity="warning", kind="empty-mask", problem="b.tif is empty", hint="look at it")
+
+
+def checked(*findings):
+    """A report of the check workflow."""
+    errors = tuple(one for one in findings if one.severity == "error")
+    return SimpleNamespace(rows=lambda: [("cases", "12")], findings=findings, errors=errors)
+
+
+def test_check_exits_with_zero_when_there_are_only_warnings(run, workflow):
+    """Warnings do not stop a training, so they do not stop a script either."""
+    workflow("check", check=checked(WARNING))
+    result = run("check", "data")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "cases  12"
+    assert result.stdout.splitlines()[-1] == "1 warning"
+
+
+def test_check_exits_with_two_when_there_are_errors(run, workflow):
+    """All of it is still shown."""
+    workflow("check", check=checked(ERROR, WARNING))
+    result = run("check", "data")
+    assert result.exit_code == 2
+    assert "a.tif has no mask" in result.stdout and "b.tif is empty" in result.stdout
+
+
+def test_data_options_reach_the_workflow(run, workflow):
+    """Every option of the data, by its own name."""
+    calls = workflow("check", check=checked())
+    words = [
+        "--images",
+        "raw/*.tif",
+        "--masks",
+        "gt/*",
+        "--axes",
+        "zyx",
+        "--ignore-value",
+        "255",
+        "--labels",
+        "bg, cell",
+    ]
+    run("check", "data", *words, "--no-instances", "--skip", "*_old.tif", "--skip", "x*", "--split", "s.csv")
+    (call,) = calls
+    assert call["args"] == (Path("data"),)
+    assert call["split_file"] == Path("s.csv")
+    assert call["options"] == DataOptions(
+        images="raw/*.tif",
+        masks="gt/*",
+        axes="zyx",
+        ignore_value=255,
+        label_names=("bg", "cell"),
+        instances=False,
+        skip=("*_old.tif", "x*"),
+    )
+
+
+def test_plan_shows_every_decision_with_its_reason(run, workflow):
+    """A table: name, value, reason."""
+    made = SimpleNamespace(rows=lambda: [("patch", "256,256", "covers a cell")])
+    calls = workflow("plan", plan=SimpleNamespace(plan=made, findings=(WARNING,)))
+    result = run("plan", "data", "--set", "patch=256,256", "--set", "loss = dice", "--epochs", "3")
+    assert result.exit_code == 0
+    assert "patch     256,256  covers a cell" in result.stdout
+    assert "b.tif is empty" in result.stdout
+    assert calls[0]["overrides"] == {"patch": "256,256", "loss": "dice"}
+    assert calls[0]["budget"].epochs == 3 and calls[0]["budget"].minutes is None
+
+
+def test_two_budgets_are_refused(run, workflow):
+    """Minutes and epochs cannot both be exact."""
+    workflow("plan", plan=None)
+    result = run("plan", "data", "--minutes", "3", "--epochs", "4")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_train_passes_everything_on_and_says_what_to_do_next(run, workflow):
+    """The model, and the command that uses it."""
+    calls = workflow("train", train=None)
+    words = ["--minutes", "10", "--folds", "5", "--seed", "1", "--device", "cpu", "--overwrite"]
+    result = run("train", "data", "--out", "m", *words)
+    assert result.exit_code == 0
+    assert "uvea predict m IMAGES --out masks" in result.stdout
+    (call,) = calls
+    assert call["args"] == (Path("data"),)
+    expected = {"out": Path("m"), "minutes": 10.0, "epochs": None, "steps": None, "folds": 5, "seed": 1}
+    assert {name: call[name] for name in expected} == expected
+    assert call["device"] == "cpu" and call["overwrite"] is True
+
+
+def test_resume_continues_the_model_that_is_named(run, workflow):
+    """Nothing but its folder is needed."""
+    calls = workflow("train", resume=None)
+    assert run("train", "--resume", "m").exit_code == 0
+    assert calls == [{"function": "resume", "args": (Path("m"),)}]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("data", "--resume", "m"), "DATA"),
+        (("--resume", "m", "--minutes", "3"), "--minutes"),
+        (("--resume", "m", "--set", "batch=1"), "--set"),
+        (("--resume", "m", "--seed", "42"), "--seed"),
+        (("--resume", "m", "--ignore-value", "3"), "--ignore-value"),
+    ],
+)
+def test_resume_refuses_what_would_change_the_plan(run, workflow, words, named):
+    """Also when the value is the default: the user believes that it does something."""
+    calls = workflow("train", resume=None, train=None)
+    result = run("train", *words)
+    assert result.exit_code == 2 and calls == []
+    assert result.stderr.startswith(f"{named} cannot be given together with --resume")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ((), "there is no DATA"),
+        (("data", "--set", "patch"), "--set patch is not NAME=VALUE"),
+        (("data", "--set", "a=1", "--set", "a=2"), "--set gives a twice: 1 and 2"),
+        (("data", "--labels", "a,,b"), "--labels 'a,,b' has an empty name"),
+        (("data", "--labels", "a,a"), "--labels 'a,a' has a name twice"),
+    ],
+)
+def test_faulty_options_get_two_lines(run, workflow, words, problem):
+    """What, which value, and the way out; nothing is started."""
+    calls = workflow("train", train=None)
+    result = run("train", *words)
+    assert result.exit_code == 2 and calls == []
+    first, second = result.stderr.splitlines()
+    assert first.startswith(problem)
+    assert second.startswith("  Try: ")
+
+
+def test_predict_says_how_many_files_it_wrote(run, workflow):
+    """Images may be files, folders and globs, all at once."""
+    calls = workflow("predict", predict_files=[Path("masks/a.tif")])
+    result = run("predict", "m", "a.tif", "more", "--out", "masks", "--mirror", "--probabilities")
+    assert result.stdout == "1 file in masks\n"
+    (call,) = calls
+    assert call["args"] == (Path("m"), ["a.tif", "more"])
+    assert call["mirror"] and call["probabilities"] and not call["overwrite"]
+
+
+def test_evaluate_prints_the_table(run, workflow):
+    """With the place of the files, if there are any."""
+    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda: "cell  0.91"))
+    result = run("evaluate", "masks", "truth", "--out", "scores", "--labels", "bg,cell", "--allow-missing")
+    assert result.stdout == "cell  0.91\nscores in scores\n"
+    (call,) = calls
+    assert call["label_names"] == ("bg", "cell") and call["allow_missing"] is True
+
+
+def test_demo_shows_its_score_and_report(run, workflow):
+    """The Dice on the test images, and where to look."""
+    workflow("demo", demo=SimpleNamespace(dice=0.9345, report=Path("d/report.html"), folder=Path("d")))
+    result = run("demo", "--out", "d")
+    assert result.exit_code == 0
+    assert "0.934" in result.stdout or "0.935" in result.stdout
+    assert "d/report.html" in result.stdout
+
+
+def test_a_fault_of_the_data_is_two_lines(run, workflow):
+    """Problem and remedy on stderr, exit code 2, nothing on stdout."""
+    workflow("train", train=DatasetError("no images in data", hint="uvea check data"))
+    result = run("train", "data")
+    assert result.exit_code == 2
+    assert result.stderr == "no images in data\n  Try: uvea check data\n"
+    assert result.stdout == ""

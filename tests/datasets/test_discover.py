@@ -1,0 +1,316 @@
+"""Images find their masks in every layout people use, and what is unclear is refused with a way out."""
+
+from pathlib import Path
+
+import pytest
+
+from uvea.datasets.case import DataOptions
+from uvea.datasets.discover import discover, find_images
+from uvea.errors import DatasetError
+
+
+def make(root: Path, *names: str) -> Path:
+    """Empty files, with their folders; discovery looks at names only."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def found(root: Path, **options: object) -> dict[str, str | None]:
+    """Case names and their masks, relative to `root`."""
+    cases = discover(root, options=DataOptions(**options)).cases
+    return {c.name: c.mask.relative_to(root).as_posix() if c.mask else None for c in cases}
+
+
+def refusal(root: Path, **options: object) -> DatasetError:
+    """The error that discovery ends with: two parts, one line each."""
+    with pytest.raises(DatasetError) as caught:
+        discover(root, options=DataOptions(**options))
+    assert "\n" not in caught.value.problem + caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize("images", ["images", "image", "Images", "img", "raw"])
+@pytest.mark.parametrize(
+    "masks", ["masks", "Mask", "labels", "label", "annotations", "segmentations", "gt", "Ground Truth"]
+)
+def test_two_folders_are_known_by_many_names(tmp_path, images, masks):
+    """Suffixes may differ; fov/, hidden files and notes are left alone."""
+    make(tmp_path, f"{images}/a.jpg", f"{images}/b.jpg", f"{masks}/a.png", f"{masks}/b.png")
+    make(
+        tmp_path, "fov/a.png", "SOURCE.md", "index.csv", f"{images}/Thumbs.db", f"{images}/._a.jpg", f"{masks}/.x/a.png"
+    )
+    assert found(tmp_path) == {"a": f"{masks}/a.png", "b": f"{masks}/b.png"}
+
+
+def test_channel_files_become_one_case(tmp_path):
+    """imagesTr and labelsTr; imagesTs takes no part in training."""
+    files = [f"imagesTr/{case}_{channel:04d}.nii.gz" for case in ("p_1", "p_2") for channel in (0, 1)]
+    make(tmp_path, *files, "labelsTr/p_1.nii.gz", "imagesTs/p_3_0000.nii.gz")
+    dataset = discover(tmp_path)
+    assert [(c.name, len(c.images), c.mask is not None) for c in dataset.cases] == [("p_1", 2, True), ("p_2", 2, False)]
+    assert dataset.cases[0].images[1].name == "p_1_0001.nii.gz"
+    assert dataset.layout == "imagesTr/ and labelsTr/, paired by name, one file per channel"
+
+
+def test_a_missing_channel_is_named(tmp_path):
+    """Channel 1 between 0 and 2."""
+    make(tmp_path, "imagesTr/a_0000.nii", "imagesTr/a_0002.nii", "labelsTr/a.nii")
+    assert "no 'a_0001'" in refusal(tmp_path).problem
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "name"),
+    [
+        ("{}.tif", "{}_mask.tif", "{}"),
+        ("{}.tif", "{}-seg.png", "{}"),
+        ("{}.tif", "{}_labels.tif", "{}"),
+        ("{}.tif", "mask_{}.tif", "{}"),
+        ("{}.tif", "{}Mask.tif", "{}"),
+        ("{}.tif", "{}_cells_mask_v2.tif", None),
+        ("{}_cells.tif", "{}_cells_mask_v2.tif", "{}_cells"),
+        ("{}_image.tif", "{}_mask.tif", "{}"),
+        ("img_{}.tif", "mask_{}.tif", "{}"),
+        ("p_image_{}.tif", "p_mask_{}.tif", "p_{}"),
+        ("label_study_{}.tif", "label_study_{}_mask.tif", "label_study_{}"),
+        ("face_mask_{}.tif", "face_mask_{}_mask.tif", "face_mask_{}"),
+    ],
+)
+def test_a_word_in_the_name_tells_masks_side_by_side(tmp_path, image, mask, name):
+    """The word is learned from files that have a partner without it; anything else is refused."""
+    for number in ("01", "02", "10"):
+        make(tmp_path, image.format(number), mask.format(number))
+    if name is None:
+        assert "6 files" in refusal(tmp_path).problem
+        return
+    assert found(tmp_path) == {name.format(n): mask.format(n) for n in ("01", "02", "10")}
+
+
+def test_side_by_side_in_patient_folders_with_gaps(tmp_path):
+    """A missing mask stays a case, a mask alone is a stray, folders are groups."""
+    make(tmp_path, "p1/1.tif", "p1/1_mask.tif", "p1/2.tif", "p2/1.tif", "p2/1_mask.tif", "p2/7_mask.tif")
+    dataset = discover(tmp_path)
+    assert [(c.name, c.group, c.mask is None) for c in dataset.cases] == [
+        ("p1/1", "p1", False),
+        ("p1/2", "p1", True),
+        ("p2/1", "p2", False),
+    ]
+    assert dataset.stray_masks == (tmp_path / "p2/7_mask.tif",)
+    assert dataset.layout == "images and masks side by side, paired by name, masks called …_mask"
+
+
+def test_a_folder_per_case(tmp_path):
+    """The case is called after its folder."""
+    make(tmp_path, "p1/image.nii.gz", "p1/mask.nii.gz", "p2/image.nii.gz", "p2/mask.nii.gz")
+    assert found(tmp_path) == {"p1": "p1/mask.nii.gz", "p2": "p2/mask.nii.gz"}
+
+
+@pytest.mark.parametrize("pattern", ["{part}/{role}/{name}", "{role}/{part}/{name}", "{part}_{role}/{name}"])
+def test_parts_are_honoured_above_and_below(tmp_path, pattern):
+    """train/, val/ and test/ fix the part; equal names in two parts are two cases."""
+    for part in ("train", "val", "test"):
+        for role in ("images", "masks"):
+            make(tmp_path, pattern.format(part=part, role=role, name="a.png"))
+    assert {c.name: c.part for c in discover(tmp_path).cases} == {"train/a": "train", "val/a": "val", "test/a": "test"}
+
+
+def test_a_test_folder_without_masks_is_left_out(tmp_path):
+    """And the layout says so."""
+    make(tmp_path, "train/images/a.png", "train/masks/a.png", "test/images/b.png")
+    dataset = discover(tmp_path)
+    assert [case.name for case in dataset.cases] == ["train/a"]
+    assert "'test/images' without masks left out" in dataset.layout
+
+
+def test_subfolders_pair_by_path_and_become_groups(tmp_path):
+    """Equal file names in two patients stay apart; one folder around all is no group."""
+    make(tmp_path / "two", "images/p1/a.png", "images/p2/a.png", "masks/p1/a.png", "masks/p2/a.png")
+    assert [(c.name, c.group) for c in discover(tmp_path / "two").cases] == [("p1/a", "p1"), ("p2/a", "p2")]
+    make(tmp_path / "one", "images/p1/a.png", "images/p1/b.png", "masks/p1/a.png")
+    assert [(c.name, c.group) for c in discover(tmp_path / "one").cases] == [("p1/a", None), ("p1/b", None)]
+    make(tmp_path / "flat", "images/p1/a.png", "images/p2/b.png", "masks/a.png", "masks/b.png")
+    assert [(c.name, c.group) for c in discover(tmp_path / "flat").cases] == [("p1/a", "p1"), ("p2/b", "p2")]
+
+
+def test_names_that_share_only_a_number(tmp_path):
+    """21_training and 21_manual1, as in some public sets; a single image never pairs like that."""
+    make(
+        tmp_path / "many",
+        *(f"images/{n}_training.tif" for n in (21, 22)),
+        *(f"labels/{n}_manual1.gif" for n in (21, 22)),
+    )
+    make(tmp_path / "many", *(f"labels/{n}_expert.png" for n in (21, 22)))
+    assert found(tmp_path / "many") == {"21": "labels/21_expert.png", "22": "labels/22_expert.png"}
+    make(tmp_path / "one", "images/a.png", "masks/b.png")
+    assert refusal(tmp_path / "one").problem.startswith("no mask in")
+
+
+def test_two_globs_pair_by_what_differs(tmp_path):
+    """Files that both globs fit are masks."""
+    make(tmp_path, "a.tif", "b.tif", "a_cells.tif", "b_cells.tif", "notes.txt")
+    assert found(tmp_path, images="*.tif", masks="*_cells.tif") == {"a": "a_cells.tif", "b": "b_cells.tif"}
+    make(tmp_path, "d/x1/raw.png", "d/x1/out.png", "d/x2/raw.png", "d/x2/out.png")
+    assert found(tmp_path, images="d/*/raw.png", masks="d/*/out.png") == {"x1": "d/x1/out.png", "x2": "d/x2/out.png"}
+    assert found(tmp_path, images="d/x1/raw.png", masks="b_cells.tif") == {"raw": "b_cells.tif"}
+    assert "--masks 'none/*' fits no image" in refusal(tmp_path, images="*.tif", masks="none/*").problem
+    assert "without --masks" in refusal(tmp_path, images="*.tif").problem
+
+
+def test_skip_leaves_files_out(tmp_path):
+    """By name, by name without suffix, or by path; images and masks alike."""
+    make(tmp_path, *(f"{role}/{n}.png" for role in ("images", "masks") for n in ("a", "b", "c", "d")))
+    assert list(found(tmp_path, skip=("a", "b.p*", "*/c.png"))) == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["images/a.png", "images/a.tif", "masks/a.png"], ["two images", "a.png", "a.tif"]),
+        (["images/a.png", "masks/a.png", "masks/a.tif"], ["two masks", "masks/a.png", "masks/a.tif"]),
+        (["images/a.png", "masks/a.png", "masks/a_mask.png"], ["two masks for the image 'a'", "masks/a_mask.png"]),
+        (["a.tif", "a_mask.tif", "a_seg.tif"], ["two masks for the image 'a'", "a_mask.tif", "a_seg.tif"]),
+        (["images/a_raw.png", "images/a_img.png", "masks/a_mask.png"], ["two images", "a_raw.png", "a_img.png"]),
+        (["images/a.png", "masks/a.png", "labels/a.png"], ["two folders of masks", "labels", "masks"]),
+        (["images/a.png", "images/b.png"], ["2 files", "no masks were found", "images/a.png"]),
+        (["a.csv", "b.txt", "c.txt"], ["no images", "3 files", "2 .txt"]),
+        ([], ["no images", "it is empty"]),
+    ],
+)
+def test_what_is_unclear_is_refused_with_the_files(tmp_path, files, words):
+    """The message names what stands in the way."""
+    message = refusal(make(tmp_path, *files)).problem
+    for word in words:
+        assert word in message
+
+
+def test_a_folder_too_high_or_too_low_gets_the_right_one_as_hint(tmp_path):
+    """The hint can be typed."""
+    make(tmp_path, "set1/images/a.png", "set1/masks/a.png")
+    assert str(tmp_path / "set1") in refusal(tmp_path).hint
+    assert str(tmp_path / "set1") in refusal(tmp_path / "set1/images").hint
+    assert "no folder or table" in refusal(tmp_path / "nowhere").problem
+    assert "neither a folder nor a CSV" in refusal(tmp_path / "set1/images/a.png").problem
+
+
+def test_images_beside_a_folder_of_masks(tmp_path):
+    """Images need no folder of their own."""
+    make(tmp_path, "a.tif", "b.tif", "masks/a.tif", "masks/b.tif")
+    assert found(tmp_path) == {"a": "masks/a.tif", "b": "masks/b.tif"}
+
+
+def table(root: Path, text: str) -> Path:
+    """A CSV file beside four images."""
+    make(root, "a.png", "b.png", "c_0000.nii", "c_0001.nii", "m/a.png", "m/b.png")
+    path = root / "cells.csv"
+    path.write_text(text, encoding="utf-8-sig")
+    return path
+
+
+def test_a_table_gives_everything(tmp_path):
+    """Channels, an absent mask, group and split; any order, a byte order mark, spaces and empty lines."""
+    text = (
+        "Image, mask,group,split\nc_0000.nii;c_0001.nii,m/b.png,mouse 2,validation\n\na.png,m/a.png,,\nb.png,,,train\n"
+    )
+    a, b, c = discover(table(tmp_path, text)).cases
+    assert (a.name, a.mask, a.group, a.part) == ("a", tmp_path / "m/a.png", None, None)
+    assert (b.name, b.mask, b.part) == ("b", None, "train")
+    assert (c.name, c.images, c.group, c.part) == (
+        "c",
+        (tmp_path / "c_0000.nii", tmp_path / "c_0001.nii"),
+        "mouse 2",
+        "val",
+    )
+
+
+def test_a_table_with_equal_file_names_uses_their_folders(tmp_path):
+    """Semicolons may divide the fields, too."""
+    make(tmp_path, "p1/x.png", "p2/x.png")
+    dataset = discover(table(tmp_path, "image;mask\np1/x.png;m/a.png\np2/x.png;m/b.png"))
+    assert [case.name for case in dataset.cases] == ["p1/x", "p2/x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,mask,grp\na.png,m/a.png,1", "does not know: 'grp'"),
+        ("mask\nm/a.png", "no column 'image'"),
+        ("image,mask,mask\na.png,m/a.png,m/a.png", "'mask' twice"),
+        ("image,mask\nx.png,m/a.png", "row 2 of .*no file 'x.png'"),
+        ("image,mask\na.png,m/a.png\n,m/b.png", "row 3 of .*no image"),
+        ("image,mask,split\na.png,m/a.png,holdout", "row 2 of .*split 'holdout'"),
+        ("image,mask\na.png,m/a.png\na.png,m/b.png", "listed twice in .*rows 2 and 3"),
+        ("image,mask\na.png,m/a.png,more", "row 2 of .*3 fields, the header 2"),
+        ("image,mask\na.png,", "no row .* has a mask"),
+        ("image,mask\n", "has no rows"),
+        ("", "no column 'image'"),
+    ],
+)
+def test_a_fault_in_a_table_is_named_with_its_row(tmp_path, text, words):
+    """So that it can be found in a spreadsheet."""
+    with pytest.raises(DatasetError, match=words):
+        discover(table(tmp_path, text))
+
+
+def test_images_to_predict_come_from_files_folders_and_globs(tmp_path):
+    """Names are relative to what was given; the order is that of the command line, then of names."""
+    make(tmp_path, "d/b.png", "d/p1/a.tif", "d/notes.txt", "d/.hidden.png", "e/z.png", "e/y_[1].png")
+    names = [name for name, _ in find_images([tmp_path / "e/z.png", tmp_path / "d", str(tmp_path / "e/*.png")])]
+    assert names == ["z", "b", "p1/a", "y_[1]"]
+    assert find_images([tmp_path / "e/y_[1].png"]) == [("y_[1]", (tmp_path / "e/y_[1].png",))]
+
+
+def test_channel_files_to_predict_are_grouped_on_request_only(tmp_path):
+    """A numbered series of plain images looks the same; the model knows how many files an image has."""
+    make(tmp_path, "x_0000.nii.gz", "x_0001.nii.gz")
+    assert [name for name, _ in find_images([tmp_path])] == ["x_0000", "x_0001"]
+    assert find_images([tmp_path], channels=2) == [("x", (tmp_path / "x_0000.nii.gz", tmp_path / "x_0001.nii.gz"))]
+    with pytest.raises(DatasetError, match="'x' has 2 channel files, the model was trained on 3"):
+        find_images([tmp_path], channels=3)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("none.png", "no image or folder"),
+        ("t.txt", "not an image"),
+        ("*.jpg", "no images in"),
+        ("twins", "both give the mask 'a'"),
+    ],
+)
+def test_images_to_predict_that_are_not_there_are_named(tmp_path, source, words):
+    """Each source is checked by itself."""
+    make(tmp_path, "t.txt", "a.png", "twins/a.png", "twins/a.tif")
+    with pytest.raises(DatasetError, match=words):
+        find_images([str(tmp_path / source)])
+
+
+def test_a_dataset_is_not_predicted_with_its_masks(tmp_path):
+    """The hint names the folder of the images."""
+    make(tmp_path, "images/a.png", "masks/a.png")
+    with pytest.raises(DatasetError, match=f"give the folder of the images, '{tmp_path / 'images'}'"):
+        find_images([tmp_path])
+
+
+def test_what_the_system_cannot_open_is_one_error(tmp_path):
+    """A link in a circle is walked once; a name too long for the disk is no traceback."""
+    make(tmp_path, "images/a.png", "masks/a.png")
+    (tmp_path / "images" / "loop").symlink_to(tmp_path / "images", target_is_directory=True)
+    assert list(found(tmp_path)) == ["a"]
+    for attempt in (lambda: discover(Path("x" * 5000)), lambda: find_images(["x" * 5000])):
+        with pytest.raises(DatasetError, match="cannot read 'xxx"):
+            attempt()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "count"),
+    [("isbi2012_em", 24), ("drive", 20), ("dsb2018_stage1", 564), ("msd_hippocampus", 200), ("wbc_dataset1", 240)],
+)
+def test_real_datasets_are_found_whole(data_root, folder, count):
+    """Every image with its mask, nothing left over."""
+    dataset = discover(data_root / folder)
+    assert len(dataset.cases) == count
+    assert all(case.mask is not None and case.group is None and case.part is None for case in dataset.cases)
+    assert not dataset.stray_masks

@@ -1,0 +1,264 @@
+"""No group on both sides, every case once, whatever the order; and stacks are cut where they are stacks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uvea.datasets.case import Case
+from uvea.datasets.discover import discover
+from uvea.datasets.split import Split, folds, neighbour_pairs, split, split_from_file, splits_from_file
+from uvea.errors import DatasetError
+
+
+def case(name: str, *, group: str | None = None, part: str | None = None, mask: bool = True) -> Case:
+    """A case of one file."""
+    return Case(
+        name=name, images=(Path(f"{name}.png"),), mask=Path(f"{name}_m.png") if mask else None, group=group, part=part
+    )
+
+
+def cases(*names: str) -> list[Case]:
+    """Cases with masks and nothing else."""
+    return [case(name) for name in names]
+
+
+WORDS = ["a{}", "mouse{}_01", "mouse{}_02", "p_z{}", "q_z{}", "{}"]
+SOME_CASES = st.lists(
+    st.builds(
+        lambda word, number, group, part, mask: case(word.format(number), group=group, part=part, mask=mask),
+        st.sampled_from(WORDS),
+        st.integers(0, 12),
+        st.sampled_from([None, None, "g1", "g2", "g3"]),
+        st.sampled_from([None, None, None, "train", "test"]),
+        st.sampled_from([True, True, True, False]),
+    ),
+    min_size=1,
+    max_size=25,
+    unique_by=lambda one: one.name,
+)
+
+
+def usable(some: list[Case]) -> list[Case]:
+    """Those that can be trained on or validated with."""
+    return [one for one in some if one.mask and one.part != "test"]
+
+
+@given(SOME_CASES, st.integers(0, 5), st.sampled_from([None, True, False]))
+def test_a_split_holds_every_usable_case_once_and_no_group_twice(some, seed, consecutive):
+    """Unless all of them are one group, which is then cut."""
+    wanted = usable(some)
+    if len(wanted) < 2:
+        return
+    result = split(some, seed=seed, consecutive=consecutive)
+    assert sorted(result.train + result.val) == sorted(one.name for one in wanted)
+    assert result.train
+    assert result.val
+    groups = {one.name: one.group for one in wanted}
+    if set(groups.values()) != {groups[result.val[0]]}:
+        shared = {groups[name] for name in result.train} & {groups[name] for name in result.val} - {None}
+        fixed = {one.group for one in wanted if one.part == "train"}
+        # Only the user's own train marks can force a group apart: when nothing else is left to draw from.
+        assert not shared or shared <= fixed
+
+
+@given(SOME_CASES, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_the_order_of_cases_does_not_matter(some, seed, random):
+    """Listing order differs between file systems."""
+    if not usable(some):
+        return
+    shuffled = random.sample(some, len(some))
+    assert split(some, seed=seed) == split(shuffled, seed=seed)
+
+
+@given(SOME_CASES, st.integers(2, 5), st.sampled_from([None, True]))
+def test_folds_validate_every_case_once_and_no_group_in_two_folds(some, count, consecutive):
+    """Train and validation of each fold are complements."""
+    wanted = usable(some)
+    try:
+        made = folds(some, count, consecutive=consecutive)
+    except DatasetError:
+        return
+    names = sorted(one.name for one in wanted)
+    assert sorted(name for fold in made for name in fold.val) == names
+    assert all(sorted(fold.train + fold.val) == names and fold.train and fold.val for fold in made)
+    groups = {one.name: one.group for one in wanted}
+    if len(set(groups.values())) > 1:
+        for fold in made:
+            assert not {groups[n] for n in fold.train} & {groups[n] for n in fold.val} - {None}
+
+
+def test_folds_of_single_images_differ_by_one_at_most():
+    """Seventeen in five: 4, 4, 3, 3, 3."""
+    made = folds(cases(*"abcdefghijklmnopq"), 5)
+    assert sorted(len(fold.val) for fold in made) == [3, 3, 3, 4, 4]
+
+
+def test_the_draw_is_the_same_on_every_machine():
+    """Worked out once; it must not change between versions, or models could not be compared."""
+    made = split(cases(*"abcdefghij"))
+    assert made == Split(tuple("abcdeghi"), ("f", "j"), "2 of 10 cases drawn with seed 42")
+    assert split(cases(*"abcdefghij"), seed=1).val != made.val
+
+
+def test_a_stack_is_cut_at_its_end_when_its_neighbours_look_alike():
+    """Names alone cannot tell; the caller measured."""
+    slices = cases(*(f"train_{n}" for n in range(10)))
+    assert split(slices, consecutive=True).val == ("train_8", "train_9")
+    assert split(slices, consecutive=True).reason == (
+        "the last 2 of 10 cases in number order: they are slices of one stack"
+    )
+    assert split(slices).val != ("train_8", "train_9")
+    assert [fold.val for fold in folds(slices, 5, consecutive=True)][1] == ("train_2", "train_3")
+
+
+@pytest.mark.parametrize("name", ["z{}", "s1_z{}", "slice_{}", "scan-Slice{}", "layer {}", "s{}"])
+def test_names_that_say_slice_are_a_stack_by_themselves(name):
+    """In number order, not in text order: 9 and 10 are the last of 1 to 10."""
+    slices = cases(*(name.format(n) for n in range(1, 11)))
+    assert set(split(slices).val) == {name.format(9), name.format(10)}
+
+
+@pytest.mark.parametrize("name", ["{:02d}", "hippocampus_{:03d}", "cells{}", "mouse_{}", "biopsy_{}"])
+def test_other_numbered_names_are_single_images(name):
+    """They are drawn one by one, so some neighbours are separated."""
+    images = cases(*(name.format(n) for n in range(40)))
+    assert split(images).reason == "8 of 40 cases drawn with seed 42"
+
+
+def test_several_stacks_stay_whole():
+    """Five stacks of four: one is held back, all of it."""
+    made = split(cases(*(f"stack{s}_z{z:03d}" for s in "ABCDE" for z in range(4))))
+    assert len(made.val) == 4
+    assert len({name[:6] for name in made.val}) == 1
+    assert made.reason == "4 of 20 cases drawn with seed 42, in whole stacks: 1 of 5"
+
+
+def test_patient_like_prefixes_are_groups_and_class_names_are_not():
+    """An id has a number in it, and there are at least three of them."""
+    patients = split(cases(*(f"TCGA_{p}_{n}" for p in (4941, 4942, 4943, 4944, 4945) for n in range(1, 5))))
+    assert len({name[:9] for name in patients.val}) == 1
+    classes = split(cases(*(f"{kind}_{n:02d}" for kind in ("benign", "malignant", "normal") for n in range(20))))
+    assert "whole" not in classes.reason
+    magnifications = split(cases(*(f"{zoom}_{n:02d}" for zoom in ("20x", "40x") for n in range(20))))
+    assert "whole" not in magnifications.reason
+
+
+def test_fixed_parts_stay_and_groups_follow_them():
+    """A case without a part joins the validation of its patient, not the training."""
+    given_parts = [
+        case("a", part="train"),
+        case("b", part="val", group="p"),
+        case("c", group="p"),
+        case("d"),
+        case("e", part="test"),
+        case("f", mask=False),
+    ]
+    made = split(given_parts)
+    assert (made.train, made.val) == (("a", "d"), ("b", "c"))
+    assert made.reason == "2 of 4 cases, as the data's folders or table say"
+
+
+def test_nothing_is_drawn_from_a_patient_who_is_partly_fixed_to_train():
+    """Nine free images of patient p, one fixed: only the other patient can validate."""
+    some = [case("t", part="train", group="p"), *(case(f"u{n}x", group="p") for n in range(9)), case("v", group="q")]
+    assert split(some).val == ("v",)
+
+
+def test_without_a_validation_folder_some_of_train_is_held_back():
+    """test/ is never touched."""
+    made = split([*(case(f"t{i}x", part="train") for i in range(5)), case("u", part="test")])
+    assert (len(made.train), len(made.val)) == (4, 1)
+
+
+def test_a_single_image_trains_and_says_what_its_score_is_worth():
+    """And so does a single group, by its last images."""
+    assert split(cases("a")) == Split(
+        ("a",), ("a",), "'a' is the only case, so it also validates: the score is too good"
+    )
+    group = split([case(name, group="p") for name in "abcde"])
+    assert group.val == ("e",)
+    assert "all are of one group, so the score is too good" in group.reason
+
+
+def test_what_cannot_be_split_is_refused():
+    """With the numbers in it."""
+    with pytest.raises(DatasetError, match="none of 1 cases has a mask"):
+        split([case("a", mask=False)])
+    with pytest.raises(DatasetError, match="all 1 cases with masks are for validation"):
+        split([case("a", part="val"), case("b", part="test")])
+    with pytest.raises(DatasetError, match="fraction of 1 "):
+        split(cases("a", "b"), fraction=1.0)
+    with pytest.raises(DatasetError, match=r"5 folds cannot be made of 2 groups\n.*--folds 2 to 2"):
+        folds([case(f"{g}{n}", group=g) for g in "pq" for n in range(4)], 5)
+    with pytest.raises(DatasetError, match="1 folds"):
+        folds(cases("a", "b"), 1)
+
+
+def test_neighbours_are_those_of_one_series_by_its_smallest_step():
+    """Gaps and other series are no neighbours."""
+    some = cases("z10", "z2", "z4", "z6", "y_1", "y_2", "p/y_3", "one")
+    assert neighbour_pairs(some) == [("y_1", "y_2"), ("z2", "z4"), ("z4", "z6")]
+
+
+def written(tmp_path: Path, content: object, suffix: str = ".json") -> Path:
+    """A split file."""
+    path = tmp_path / f"split{suffix}"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_split_file_is_followed(tmp_path):
+    """JSON or CSV, with or without suffixes; a list of splits is one per fold."""
+    some = cases("a", "b", "p/c", "d")
+    want = Split(("a", "b"), ("p/c",), "read from split.json; 1 cases with masks are in neither part")
+    assert split_from_file(written(tmp_path, {"train": ["b.png", "a"], "val": ["p/c.nii.gz"]}), some) == want
+    made = split_from_file(written(tmp_path, "name,split\na,train\nb,train\np/c,val\nd,\n", ".csv"), some)
+    assert (made.train, made.val) == (want.train, want.val)
+    two = written(tmp_path, [{"train": ["a"], "val": ["b"]}, {"train": ["b"], "validation": ["a"]}])
+    assert [fold.val for fold in splits_from_file(two, some)] == [("b",), ("a",)]
+    with pytest.raises(DatasetError, match="holds 2 splits"):
+        split_from_file(two, some)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"train": ["a", "x"], "val": ["b"]}, "not in the data: 'x'"),
+        ({"train": ["a", "b"], "val": ["b"]}, "twice: 'b'"),
+        ({"train": ["a", "a.png"], "val": ["b"]}, "twice: 'a'"),
+        ({"train": [], "val": ["b"]}, "no cases in train"),
+        ({"train": ["a"]}, "no cases in val"),
+        ({"train": ["a"], "val": ["m"]}, "without a mask: 'm'"),
+        ({"train": ["a"], "val": ["b"], "extra": []}, "does not know: 'extra'"),
+        ({"train": "a", "val": ["b"]}, "'train' in .* is not a list of names"),
+        ([1], "holds 1 in place of a split"),
+        ([], "empty list"),
+        ("{", "is not JSON"),
+        ([{"train": ["a"], "val": ["b"]}, {"train": ["a"], "val": ["y"]}], "split 2 of .*not in the data: 'y'"),
+    ],
+)
+def test_a_fault_in_a_split_file_is_named(tmp_path, content, words):
+    """By name, so that it can be searched for."""
+    with pytest.raises(DatasetError, match=words):
+        splits_from_file(written(tmp_path, content), [*cases("a", "b"), case("m", mask=False)])
+
+
+def test_a_split_table_refuses_other_columns(tmp_path):
+    """A missing file and a wrong part, too."""
+    with pytest.raises(DatasetError, match="does not know: 'fold'"):
+        split_from_file(written(tmp_path, "name,fold\na,1", ".csv"), cases("a"))
+    with pytest.raises(DatasetError, match=r"row 2 of .* split 'learn'"):
+        split_from_file(written(tmp_path, "name,split\na,learn", ".csv"), cases("a"))
+    with pytest.raises(DatasetError, match="no split file"):
+        split_from_file(tmp_path / "none.json", cases("a"))
+
+
+@pytest.mark.data
+def test_the_slices_of_the_real_stack_are_held_back_as_a_block(data_root):
+    """Five of 24 sections, the last; and every section has its neighbour to be measured against."""
+    found = discover(data_root / "isbi2012_em").cases
+    assert split(found, consecutive=True).val == tuple(f"train_{n}" for n in range(19, 24))
+    assert len(neighbour_pairs(found)) == 23

@@ -1,0 +1,287 @@
+"""The reading pass: numbers worked by hand, bad files as findings, and neighbours that are or are not one stack."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uvea.arrays.labels import LabelMap
+from uvea.datasets.case import Case, DataOptions, Dataset
+from uvea.datasets.discover import discover
+from uvea.datasets.duplicates import exact_copies, near_copies, neighbours_alike
+from uvea.datasets.measure import count_pieces, count_values, make_thumbnail, stride_for, thumbnail_of
+from uvea.datasets.split import neighbour_pairs
+from uvea.datasets.survey import CaseFacts, Survey, read_mask, survey
+from uvea.errors import ShapeError
+from uvea.images import Image, write
+
+
+def save(path: Path, array, *, axes="yx", **geometry) -> Path:
+    """Write (c, ...) or (...) pixels."""
+    array = np.asarray(array)
+    write(path, Image(array=array[None] if array.ndim == len(axes) else array, axes=axes, **geometry))
+    return path
+
+
+def dataset_of(folder: Path, pairs, *, suffix=".png", **geometry) -> Dataset:
+    """A dataset of (image, mask) arrays; None for no mask."""
+    cases = []
+    for index, (image, mask) in enumerate(pairs):
+        axes = "zyx" if suffix == ".nii.gz" else "yx"
+        cases.append(
+            Case(
+                name=f"c{index}",
+                images=(save(folder / "images" / f"c{index}{suffix}", image, axes=axes, **geometry),),
+                mask=None
+                if mask is None
+                else save(folder / "masks" / f"c{index}{suffix}", mask, axes=axes, **geometry),
+            )
+        )
+    return Dataset(root=folder, cases=tuple(cases), layout="made by a test")
+
+
+def look(dataset, **options) -> Survey:
+    """Survey with these options."""
+    return survey(dataset, options=DataOptions(**options))
+
+
+IMAGE = np.array([[0, 10], [20, 30]], np.uint8)
+MASK = np.array([[0, 0], [255, 255]], np.uint8)
+
+
+def test_facts_of_a_case_worked_by_hand(tmp_path):
+    """Four pixels, two of them foreground."""
+    found = look(dataset_of(tmp_path, [(IMAGE, MASK)]))
+    (facts,) = found.facts
+    assert (facts.name, facts.shape, facts.axes, facts.channels, facts.dtype) == ("c0", (2, 2), "yx", 1, "uint8")
+    assert (facts.minimum, facts.maximum, facts.mean) == ((0,), (30,), (15,))
+    assert facts.std == pytest.approx((125**0.5,))
+    assert facts.percentiles[0][2] == 15
+    assert (facts.foreground_mean, facts.foreground_std, facts.foreground_percentiles[0][2]) == ((25,), (5,), 25)
+    assert (facts.mask_values, facts.mask_pieces) == ({0: 2, 255: 2}, {255: 1})
+    assert (facts.objects, facts.object_size) == (1, 2)
+    assert facts.finite and facts.problem is None
+    assert found.labels == LabelMap(kind="values", values=(0, 255))
+    assert found.findings == ()
+
+
+def test_a_volume_keeps_its_spacing(tmp_path):
+    """Axes and millimetres of a NIfTI file reach the facts."""
+    volume = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    dataset = dataset_of(
+        tmp_path, [(volume, (volume > 11).astype(np.uint8))], suffix=".nii.gz", spacing=(3.0, 1.0, 0.5), unit="mm"
+    )
+    (facts,) = look(dataset).facts
+    assert (facts.shape, facts.axes, facts.spacing, facts.unit) == ((2, 3, 4), "zyx", (3.0, 1.0, 0.5), "mm")
+    assert facts.foreground_mean == (17.5,)
+
+
+def test_channels_are_measured_apart(tmp_path):
+    """One number per channel, in channel order."""
+    image = np.stack([IMAGE, IMAGE + 1, IMAGE * 2])
+    (facts,) = look(dataset_of(tmp_path, [(image, MASK)])).facts
+    assert (facts.channels, facts.mean, facts.foreground_mean) == (3, (15, 16, 30), (25, 26, 50))
+
+
+def test_background_that_is_not_zero_is_found_and_the_foreground_measured_again(tmp_path):
+    """Masks of 1 and 2 have their background at 1, which one mask alone cannot show."""
+    dataset = dataset_of(tmp_path, [(IMAGE, [[1, 1], [2, 2]]), (IMAGE, np.full((2, 2), 2, np.uint8))])
+    found = look(dataset)
+    assert found.labels.values == (1, 2)
+    assert [facts.foreground_mean for facts in found.facts] == [(25,), (15,)]
+    assert [facts.objects for facts in found.facts] == [1, 1]
+
+
+def test_ignored_pixels_are_no_foreground(tmp_path):
+    """They count neither as objects nor as intensities."""
+    (facts,) = look(dataset_of(tmp_path, [(IMAGE, [[0, 7], [255, 255]])]), ignore_value=7).facts
+    assert (facts.foreground_mean, facts.objects) == ((25,), 1)
+
+
+def test_colour_masks_become_classes(tmp_path):
+    """A red and a black pixel; the all-black mask of another case fits in."""
+    red = np.zeros((3, 2, 2), np.uint8)
+    red[0, 1] = 255
+    found = look(dataset_of(tmp_path, [(IMAGE, red), (IMAGE, np.zeros((3, 2, 2), np.uint8))]))
+    assert found.labels == LabelMap(kind="colours", colours=((0, 0, 0), (255, 0, 0)))
+    assert found.facts[0].mask_values == {(0, 0, 0): 2, (255, 0, 0): 2}
+    assert (found.facts[0].foreground_mean, found.facts[0].objects) == ((25,), 1)
+
+
+def test_a_damaged_file_is_a_finding_and_the_others_are_read(tmp_path):
+    """One bad file of three stops nothing, and is named."""
+    dataset = dataset_of(tmp_path, [(IMAGE, MASK)] * 3)
+    dataset.cases[1].images[0].write_bytes(dataset.cases[1].images[0].read_bytes()[:40])
+    dataset.cases[2].mask.write_bytes(b"")
+    found = look(dataset)
+    assert [(f.severity, f.kind, f.files) for f in found.findings] == [
+        ("error", "unreadable-image", dataset.cases[1].images),
+        ("error", "unreadable-mask", (dataset.cases[2].mask,)),
+    ]
+    assert found.facts[1].problem == found.findings[0]
+    assert found.facts[1].mask_values == {0: 2, 255: 2}
+    assert found.facts[0].problem is None
+
+
+def test_masks_that_mean_nothing_are_one_error(tmp_path):
+    """Without any class there are stand-in labels and a finding that stops the training."""
+    found = look(dataset_of(tmp_path, [(IMAGE, MASK * 0)]))
+    assert [(f.severity, f.kind) for f in found.findings] == [("error", "labels")]
+    assert "only the value 0" in found.findings[0].problem
+    found = look(dataset_of(tmp_path / "none", [(IMAGE, None)]))
+    assert "none of the 1 images" in found.findings[0].problem
+
+
+def test_smoothed_masks_are_refused(tmp_path, rng):
+    """A drawing program that smooths edges leaves every gray there is."""
+    y, x = np.mgrid[:64, :64]
+    smooth = np.clip((20 - np.hypot(y - 32.3, x - 31.7)) * 120, 0, 255).astype(np.uint8)
+    found = look(dataset_of(tmp_path, [(rng.integers(0, 255, (64, 64), np.uint8), smooth)]))
+    assert ["compressed or smoothed" in f.problem for f in found.findings] == [True]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_masks_are_refused(tmp_path, channels):
+    """JPEG blurs 0 and 255 into everything between, in gray and in colour."""
+    disc = np.hypot(*np.mgrid[-32:32, -32:32]) < 20.5
+    mask = np.repeat(disc[None] * np.uint8(255), channels, axis=0)
+    if channels == 3:
+        mask[1] = 0
+    jpeg = save(tmp_path / "mask.jpg", mask)
+    case = Case(name="a", images=(save(tmp_path / "image.png", disc * np.uint8(90)),), mask=jpeg)
+    (finding,) = look(Dataset(root=tmp_path, cases=(case,), layout="made by a test")).findings
+    assert (finding.severity, finding.kind, finding.files) == ("error", "labels", (jpeg,))
+    assert "compressed" in finding.problem and "PNG" in finding.hint
+
+
+def test_progress_counts_every_case(tmp_path):
+    """The last call says that all is done."""
+    calls = []
+    survey(dataset_of(tmp_path, [(IMAGE, MASK)] * 3), options=DataOptions(), advance=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_mask_may_lack_the_channel_axis_of_its_image(tmp_path):
+    """`--axes cyx` describes the image; its mask is yx, or cyx in colour."""
+    np.save(tmp_path / "gray.npy", MASK)
+    np.save(tmp_path / "colour.npy", np.stack([MASK] * 3))
+    np.save(tmp_path / "deep.npy", np.zeros((2, 2, 2, 2, 2)))
+    assert read_mask(tmp_path / "gray.npy", axes="cyx").channels == 1
+    assert read_mask(tmp_path / "colour.npy", axes="cyx").channels == 3
+    with pytest.raises(ShapeError):
+        read_mask(tmp_path / "deep.npy", axes="cyx")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64])
+def test_values_are_counted_like_numpy_counts_them(dtype, rng):
+    """The fast way and the sorting way agree, with negative values and far ones."""
+    codes = rng.integers(0, 100, (30, 40)).astype(dtype)
+    if dtype == np.int16:
+        codes -= 50
+    if dtype == np.int64:
+        codes[0, 0] = 2**40
+    for found, expected in zip(count_values(codes), np.unique(codes, return_counts=True)):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_pieces_worked_by_hand():
+    """Touching values are apart, corners connect, zero is nothing."""
+    values, sizes = count_pieces(np.array([[1, 1, 2], [0, 2, 0], [1, 0, 0]]))
+    assert sorted(zip(values.tolist(), sizes.tolist())) == [(1, 1.0), (1, 2.0), (2, 2.0)]
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7), (3, 300, 200), (1, 4, 64, 65), (2, 1, 1)])
+def test_thumbnails_have_one_size_and_keep_the_layout(shape, rng):
+    """Any image becomes 64×64 from 0 to 1, with the bright half still on the right."""
+    array = rng.random(shape)
+    array[..., shape[-1] // 2 :] += 3
+    thumbnail = thumbnail_of(make_thumbnail(array))
+    assert thumbnail.shape == (64, 64)
+    assert thumbnail.min() >= 0 and thumbnail.max() <= 1
+    if shape[-1] > 1:
+        assert thumbnail[:, 40:].mean() > thumbnail[:, :20].mean() + 0.4
+
+
+def test_samples_are_small_and_spread_over_the_columns():
+    """A step that divides the row length would look at a few columns only."""
+    step = stride_for(4_000_000, 2000)
+    assert 4_000_000 / step <= 1_000_000
+    assert len({index % 2000 for index in range(0, 4_000_000, step)}) == 2000
+
+
+def facts_of(arrays) -> Survey:
+    """A survey that knows thumbnails and hashes only."""
+    facts = tuple(
+        CaseFacts(name=f"c{i}", thumbnail=make_thumbnail(a[None]), image_hash=str(hash(a.tobytes())))
+        for i, a in enumerate(arrays)
+    )
+    return Survey(facts=facts, labels=LabelMap(kind="values", values=(0, 1)), findings=())
+
+
+def scenes(count, rng):
+    """Unrelated images with the structure of tissue."""
+    from scipy.ndimage import gaussian_filter
+
+    return [gaussian_filter(rng.normal(size=(128, 128)), 3) for _ in range(count)]
+
+
+def test_copies_are_found_whether_exact_or_nearly_so(rng):
+    """Brightened, noisy and resized copies are near copies; other images of the kind are not."""
+    images = scenes(8, rng)
+    noisy = images[1] * 0.5 + 2 + rng.normal(size=(128, 128)) * 0.01
+    resized = images[2].repeat(2, 0).repeat(2, 1)
+    found = facts_of([*images, images[0], noisy, resized])
+    assert exact_copies(found) == [("c0", "c8")]
+    assert near_copies(found) == [("c1", "c9"), ("c2", "c10")]
+
+
+def test_images_that_all_look_alike_are_no_copies(rng):
+    """Retinas share a bright disc and a dark rim, and are different eyes all the same."""
+    shared = scenes(1, rng)[0]
+    assert near_copies(facts_of([shared * 2 + scene for scene in scenes(12, rng)])) == []
+    assert near_copies(facts_of([np.zeros((64, 64)) + i for i in range(3)])) == []
+
+
+def test_slices_of_a_stack_are_neighbours_and_patients_in_order_are_not(rng):
+    """Neighbours that share structure count only if distant pairs do not share it too."""
+    layers = scenes(13, rng)
+    stack = [a + b for a, b in pairwise(layers)]
+    pairs = [(f"c{i}", f"c{i + 1}") for i in range(11)]
+    assert neighbours_alike(facts_of(stack), pairs)
+    assert not neighbours_alike(facts_of(layers), pairs)
+    shared = scenes(1, rng)[0]
+    assert not neighbours_alike(facts_of([shared * 2 + layer for layer in layers]), pairs)
+    assert not neighbours_alike(facts_of(stack), pairs[:3])
+    assert not neighbours_alike(facts_of(stack), [])
+
+
+REAL = {
+    "isbi2012_em": (True, 0, LabelMap(kind="values", values=(0, 255))),
+    "drive": (False, 0, LabelMap(kind="values", values=(0, 255))),
+    "wbc_dataset1": (False, 3, LabelMap(kind="values", values=(0, 128, 255))),
+    "msd_hippocampus": (False, 0, LabelMap(kind="values", values=(0, 1, 2))),
+}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("folder", REAL)
+def test_real_data_is_understood(data_root, folder):
+    """Classes, stacks and near copies (looked at by eye: the same cells twice) of four public datasets."""
+    dataset = discover(data_root / folder)
+    found = look(dataset)
+    stack, near, labels = REAL[folder]
+    assert found.labels == labels
+    assert found.findings == ()
+    assert neighbours_alike(found, neighbour_pairs(dataset.cases)) == stack
+    assert len(near_copies(found)) == near
+
+
+@pytest.mark.data
+def test_real_masks_of_numbered_objects_are_instances(data_root):
+    """Nuclei of many kinds of microscopes, and no stack among them; every sixth image keeps the test short."""
+    dataset = discover(data_root / "dsb2018_stage1")
+    some = Dataset(root=dataset.root, cases=dataset.cases[::6], layout=dataset.layout)
+    found = look(some)
+    assert found.labels == LabelMap(kind="instances")
+    assert not neighbours_alike(found, neighbour_pairs(some.cases))

@@ -1,0 +1,105 @@
+"""Channel files, NumPy arrays without axes, and what is the same for every format."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from uvea.errors import ImageError
+from uvea.images import Image, Plane, read, read_channels, write
+from uvea.images.npy import guess_axes
+
+
+def place(tmp_path, name, array, **facts):
+    """Write a volume of one channel and return its path."""
+    write(tmp_path / name, Image(array=array, axes="zyx", unit="mm", **facts))
+    return tmp_path / name
+
+
+def test_channel_files_are_stacked_in_order(tmp_path):
+    """One file per modality, as nnU-Net has them; the type holds both."""
+    first = place(tmp_path, "a_0000.nii.gz", np.full((1, 3, 4, 5), 200, np.uint8), spacing=(3.0, 1.0, 1.0))
+    second = place(tmp_path, "a_0001.nii.gz", np.full((1, 3, 4, 5), -7, np.int16), spacing=(3.0, 1.0, 1.0))
+    image = read_channels((first, second))
+    assert image.array[:, 0, 0, 0].tolist() == [200, -7]
+    assert image.spacing == (3.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "facts", "problem"),
+    [
+        ((1, 3, 4, 6), {}, "sizes differ: 3×4×5 .*3×4×6"),
+        ((1, 3, 4, 5), {"spacing": (3.0, 1.0, 1.0)}, "spacings differ"),
+        ((1, 3, 4, 5), {"origin": (0.0, 0.0, 2.0)}, "origins differ"),
+        ((1, 3, 4, 5), {"direction": ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))}, "directions differ"),
+    ],
+)
+def test_channel_files_on_different_grids_are_refused(shape, facts, problem, tmp_path):
+    """Both files and both values are in the message."""
+    first = place(tmp_path, "a_0000.nii.gz", np.zeros((1, 3, 4, 5), np.uint8))
+    second = place(tmp_path, "a_0001.nii.gz", np.zeros(shape, np.uint8), **facts)
+    with pytest.raises(ImageError, match=rf"a_0001.*a_0000.*{problem}.*\n.*resample"):
+        read_channels((first, second))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((64, 48), "yx"),
+        ((64, 48, 3), "yxc"),
+        ((2, 64, 48), "cyx"),
+        ((30, 64, 48), "zyx"),
+        ((30, 64, 48, 3), "zyxc"),
+        ((2, 30, 64, 48), "czyx"),
+        ((1, 2, 30, 64, 48), "tczyx"),
+        ((5,), None),
+        ((1,) * 6, None),
+    ],
+)
+def test_numpy_axes_follow_from_the_shape(shape, axes):
+    """The table at the head of npy.py, line by line."""
+    assert guess_axes(shape) == axes
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("shape", [(9, 8), (3, 3), (9, 4), (2, 9, 8), (9, 8, 3), (5, 9, 4)])
+def test_numpy_files_read_back_whatever_their_shape(channels, shape, tmp_path):
+    """The writer picks a layout that its own reader does not mistake."""
+    array = np.random.default_rng(0).random((channels, *shape)).astype(np.float32)
+    write(tmp_path / "a.npy", Image(array=array, axes="zyx"[-len(shape) :]))
+    image = read(tmp_path / "a.npy")
+    np.testing.assert_array_equal(image.array, array)
+
+
+def test_pickles_are_never_opened(tmp_path):
+    """An object array could run anything."""
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
+    with pytest.raises(ImageError, match="Python objects"):
+        read(tmp_path / "a.npy")
+
+
+def test_fortran_order_and_big_endian_numpy_files(tmp_path):
+    """Values by index stay; the array is C-ordered, native and writable."""
+    array = np.arange(20 * 30, dtype=">i4").reshape(20, 30)
+    np.save(tmp_path / "a.npy", np.asfortranarray(array))
+    image = read(tmp_path / "a.npy")
+    np.testing.assert_array_equal(image.array[0], array)
+    assert image.array.dtype.isnative
+    assert image.array.flags.c_contiguous and image.array.flags.writeable
+
+
+def test_importing_is_quick_and_quiet():
+    """Neither SimpleITK nor nibabel nor tifffile is loaded before a file needs it."""
+    code = (
+        "import sys, uvea.images; print([m for m in ('SimpleITK', 'nibabel', 'tifffile', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_a_plane_survives_a_change_of_pixels():
+    """A mask made with `with_array` knows where its slice lies."""
+    plane = Plane(thickness=3.0, origin=(1.0, 2.0, 3.0), direction=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    image = Image(array=np.zeros((1, 4, 5)), axes="yx", plane=plane)
+    assert image.with_array(np.ones((2, 4, 5))).plane == plane

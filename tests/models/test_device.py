@@ -1,0 +1,160 @@
+"""The machine is measured as it is, and a number type is taken only if it is right."""
+
+import ctypes
+import os
+import platform
+
+import pytest
+import torch
+
+from uvea.errors import PlanError
+from uvea.models import device as module
+from uvea.models.device import choose_precision, describe_machine, find_device, keep_large_blocks
+from uvea.models.unet import ConvBlock, UNet
+
+CPU = torch.device("cpu")
+
+
+def make(**settings):
+    """A small seeded network."""
+    torch.manual_seed(0)
+    return UNet(**{"in_channels": 1, "classes": 2, "channels": (8, 8), **settings})
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Two timed trial steps instead of two seconds of them."""
+    monkeypatch.setattr(module, "_TRIAL_SECONDS", 0.0)
+
+
+def test_the_cpu_is_always_there():
+    """By name, and as the answer where there is nothing else."""
+    assert find_device("cpu") == CPU
+    assert find_device().type in {"cpu", "mps", "cuda"}
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "", "cuda:99", "meta"])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(wanted):
+    """Typos, and cards this machine does not have."""
+    with pytest.raises(PlanError, match=f"no device '{wanted}'.*\n.*cpu"):
+        find_device(wanted)
+
+
+def test_the_machine_is_described_in_sane_numbers():
+    """At least one core and some memory; no accelerator on the CPU."""
+    machine = describe_machine(CPU)
+    assert 1 <= machine.cores <= (os.cpu_count() or 1)
+    assert machine.memory_bytes > 2**20
+    assert machine.processor
+    assert machine.accelerator is None and machine.accelerator_memory_bytes is None
+
+
+def test_the_limit_of_a_container_counts(tmp_path):
+    """1,000 allowed, 600 used of which 100 are files that can go: 500 are left, though the system has more."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:       8 kB\n")
+    assert module._free_memory_bytes(tmp_path, meminfo) == 8192
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("600\n")
+    assert module._free_memory_bytes(tmp_path, meminfo) == 8192
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 100\n")
+    assert module._free_memory_bytes(tmp_path, meminfo) == 500
+
+
+def test_the_share_of_a_container_limits_the_cores(tmp_path):
+    """Half a core is one core; "max" is no limit."""
+    free = module._cores(tmp_path)
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert module._cores(tmp_path) == free
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert module._cores(tmp_path) == 1
+
+
+def test_keeping_large_blocks_says_whether_it_was_done(monkeypatch):
+    """Options of glibc; elsewhere nothing happens."""
+    asked = []
+
+    class Library:
+        """Stands for the C library and accepts everything."""
+
+        @staticmethod
+        def mallopt(option, value):
+            """Note the option."""
+            asked.append(option)
+            return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    assert keep_large_blocks() and set(asked) == {-1, -2, -3}
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not keep_large_blocks()
+
+
+@pytest.mark.parametrize(("dims", "shape"), [(2, (2, 1, 32, 32)), (3, (1, 1, 8, 16, 16))])
+def test_the_reason_for_a_precision_has_the_times(dims, shape, quick):
+    """The choice is one of those that were timed, and bfloat16 passes the check of every layer."""
+    network = make(dims=dims, norm="batch")
+    before = torch.get_rng_state()
+    precision = choose_precision(network, shape, CPU)
+    assert precision.dtype in {"float32", "bfloat16"}
+    assert set(precision.seconds) == {"float32", "float32 channels-last", "bfloat16 channels-last"}
+    assert "refused" not in precision.reason
+    assert f"float32 {precision.seconds['float32'] * 1000:.0f} ms" in precision.reason
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(weight.grad is None for weight in network.parameters())
+    assert network.encoder[0].norm1.running_mean.abs().sum() == 0
+
+
+def test_a_layer_with_wrong_gradients_rules_bfloat16_out(quick, monkeypatch):
+    """A convolution whose bfloat16 weight gradient is twice what it should be, as fast as it may be."""
+    original = ConvBlock._convolve
+
+    def wrong(self, x):
+        made = original(self, x)
+        if torch.is_autocast_enabled("cpu"):
+            weight = self.conv1.weight
+            made = made + 1e3 * (weight - weight.detach()).sum().to(made.dtype)
+        return made
+
+    monkeypatch.setattr(ConvBlock, "_convolve", wrong)
+    precision = choose_precision(make(), (2, 1, 16, 16), CPU)
+    assert precision.dtype == "float32"
+    assert "bfloat16 channels-last refused: the gradient of encoder.0.conv1" in precision.reason
+
+
+def test_a_slower_bfloat16_is_not_taken(quick, monkeypatch):
+    """Speed decides among what is right."""
+    times = {"float32": 1.0, "float32 channels-last": 0.99, "bfloat16 channels-last": 2.0}
+    monkeypatch.setattr(module, "_time", lambda trials, device: times)
+    precision = choose_precision(make(), (2, 1, 16, 16), CPU)
+    assert (precision.dtype, precision.channels_last) == ("float32", False)
+    times["bfloat16 channels-last"] = 0.5
+    precision = choose_precision(make(), (2, 1, 16, 16), CPU)
+    assert (precision.dtype, precision.channels_last) == ("bfloat16", True)
+
+
+def test_an_unpadded_network_is_tried_at_its_own_size(quick):
+    """Half of a size that works need not work."""
+    precision = choose_precision(make(padding="valid", channels=(2, 2)), (4, 1, 190, 186), CPU)
+    assert "2×1×190×186" in precision.reason
+
+
+def test_large_batches_are_tried_in_part():
+    """Fewer images first, then shorter axes in whole strides; never fewer than two where there were two."""
+    assert module._trial_shape((8, 3, 64, 64), (16, 16)) == (8, 3, 64, 64)
+    assert module._trial_shape((16, 1, 256, 256), (16, 16)) == (2, 1, 128, 128)
+    assert module._trial_shape((1, 1, 20, 320, 320), (4, 16, 16)) == (1, 1, 20, 32, 32)
+
+
+def test_a_prepared_network_and_batch_are_channels_last():
+    """Both in one layout, for images and volumes."""
+    for dims, layout in ((2, torch.channels_last), (3, torch.channels_last_3d)):
+        precision = module.Precision(dtype="bfloat16", channels_last=True, reason="")
+        image = precision.prepare(torch.zeros(1, 2, *[4] * dims))
+        network = precision.prepare(make(dims=dims, in_channels=2))
+        assert image.is_contiguous(memory_format=layout)
+        assert network.encoder[1].conv1.weight.is_contiguous(memory_format=layout)
+        with precision.autocast(CPU):
+            assert network(image).dtype == torch.bfloat16

@@ -1,0 +1,103 @@
+"""Positions of lines, ticks and dots against values worked by hand."""
+
+import math
+
+import pytest
+
+from uvea.reports.figures import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    MOST_POINTS,
+    RIGHT,
+    TOP,
+    WIDTH,
+    draw_curve,
+    draw_strip,
+    nice_ticks,
+)
+
+
+def positions(line):
+    """The points of a polyline as pairs of numbers."""
+    return [tuple(float(part) for part in point.split(",")) for point in line.split()]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.0, 0.93, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.81, 0.93, [0.8, 0.85, 0.9, 0.95]),
+        (0, 4800, [0, 1000, 2000, 3000, 4000, 5000]),
+        (3.0, 3.0, [3, 4, 5, 6]),
+    ],
+)
+def test_ticks_are_round_and_cover_the_range(low, high, ticks):
+    """Steps of 1, 2 or 5, also for a range of nothing."""
+    assert nice_ticks(low, high) == ticks
+
+
+def test_ticks_inside_stay_inside():
+    """For an axis that ends with its data."""
+    assert nice_ticks(0, 4800, inside=True) == [0, 1000, 2000, 3000, 4000]
+
+
+def test_a_curve_by_hand():
+    """Dice 0 at the origin is bottom left; 1 at the last step is top right, and the best."""
+    curve = draw_curve([0, 10], [0.0, 1.0], title="Dice", x_label="step", larger_is_better=True)
+    assert positions(curve.line) == [(LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, TOP)]
+    assert (curve.best.x, curve.best.y, curve.best.text) == (WIDTH - RIGHT, TOP, "1.000")
+    assert curve.description == "Dice: 0 at first, 1 at best, 1 at last, 2 points."
+
+
+def test_points_without_a_number_are_left_out():
+    """Validation is not done at every step, and a loss can be NaN."""
+    curve = draw_curve([1, 2, None, 4, 5], [None, 0.5, 0.6, math.nan, 0.7], title="Dice", x_label="step")
+    assert len(positions(curve.line)) == 2
+
+
+@pytest.mark.parametrize("values", [[], [None, None], [math.inf, math.nan]])
+def test_without_points_there_is_no_curve(values):
+    """A training that was stopped at once has no history."""
+    assert draw_curve(list(range(len(values))), values, title="Loss", x_label="step") is None
+
+
+def test_a_single_point_is_a_dot():
+    """A line of one point would not be seen."""
+    curve = draw_curve([0], [0.0], title="Loss", x_label="step")
+    assert len(curve.dots) == 1
+    assert all(math.isfinite(tick.at) for tick in (*curve.x_ticks, *curve.y_ticks))
+
+
+def test_many_points_are_smoothed_and_thinned_and_stay_in_the_frame():
+    """A wild first value is cut off at the top, and the last point is kept."""
+    losses = [1e6] + [1 / (1 + step) + 0.1 * (step % 2) for step in range(5000)]
+    curve = draw_curve(range(5001), losses, title="Loss", x_label="step")
+    for line in (curve.line, curve.faint_line):
+        points = positions(line)
+        assert len(points) <= MOST_POINTS + 1
+        assert points[-1][0] == WIDTH - RIGHT
+        assert all(LEFT <= x <= WIDTH - RIGHT and TOP <= y <= HEIGHT - BOTTOM for x, y in points)
+    assert float(curve.y_ticks[-1].text) <= 2
+
+
+def test_a_strip_by_hand():
+    """Lowest value 0.5, so the axis runs from 0.4; the median of 0.5, 0.7 and 0.9 is in the middle."""
+    strip = draw_strip({"cell": [("a", 0.5), ("b", 0.9), ("c", 0.7), ("d", math.nan)]}, quantity="Dice")
+    (row,) = strip.rows
+    assert [dot.text for dot in row.dots] == ["a: 0.500", "c: 0.700", "b: 0.900"]
+    assert row.median == pytest.approx((strip.left + strip.right) / 2, abs=0.1)
+    assert strip.description == "Dice. cell: 3 values from 0.500 to 0.900."
+
+
+def test_a_strip_of_nothing_is_none():
+    """Groups without a single number are no figure."""
+    assert draw_strip({"cell": [("a", math.nan)]}, quantity="Dice") is None
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_strip_of_equal_values_is_drawn(value):
+    """All perfect or all missed: dots inside the frame."""
+    strip = draw_strip({"cell": [("a", value)]}, quantity="Dice")
+    assert strip.left <= strip.rows[0].dots[0].x <= strip.right

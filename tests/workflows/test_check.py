@@ -1,0 +1,75 @@
+"""The check workflow: a small dataset on disk, and what is said of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from uvea.datasets.case import DataOptions
+from uvea.errors import DatasetError
+from uvea.workflows.check import check
+from uvea.workflows.events import Progress
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Ten images of 20×24 with a 0/255 mask of a square of 12×10."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    mask = np.zeros((20, 24), np.uint8)
+    mask[4:16, 6:16] = 255
+    for number in range(10):
+        pixels = rng.integers(0, 200, (20, 24), dtype=np.uint8) + mask // 8
+        Picture.fromarray(pixels).save(tmp_path / "images" / f"cell{number}.png")
+        Picture.fromarray(mask).save(tmp_path / "masks" / f"cell{number}.png")
+    return tmp_path
+
+
+def test_a_sound_dataset_is_described_by_hand(dataset):
+    """Counts, sizes and class shares: 120 of 480 pixels are foreground."""
+    report = check(dataset)
+    rows = dict(report.rows())
+    assert report.errors == ()
+    assert rows["cases"] == "10, 10 with a mask"
+    assert rows["sizes"] == "20×24 (yx)"
+    assert rows["channels"] == "1"
+    assert rows["pixel types"] == "uint8"
+    assert rows["pixel size"] == "not known"
+    assert rows["classes"] == "background = 0 (75 %), foreground = 255 (25 %)"
+    assert rows["split"].startswith("8 to train, 2 to validate: ")
+
+
+def test_progress_ends_with_all_cases(dataset):
+    """The listener hears of every case, and of the end."""
+    heard = []
+    check(dataset, listen=heard.append)
+    assert heard[-1] == Progress("reading the data", 10, 10)
+
+
+def test_a_truncated_file_is_a_finding_and_no_exception(dataset):
+    """The rest is still described."""
+    broken = dataset / "images" / "cell3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    report = check(dataset)
+    assert any(broken in finding.files for finding in report.errors)
+    assert dict(report.rows())["cases"] == "10, 10 with a mask"
+
+
+def test_names_and_the_ignored_value_reach_the_classes(dataset):
+    """What the user says about the masks is what the rows say."""
+    path = dataset / "masks" / "cell0.png"
+    pixels = np.asarray(Picture.open(path)).copy()
+    pixels[0, :] = 7
+    Picture.fromarray(pixels).save(path)
+    report = check(dataset, options=DataOptions(ignore_value=7, label_names=("back", "cell")))
+    classes = dict(report.rows())["classes"]
+    assert classes.startswith("back = 0 (") and ", cell = 255 (" in classes and classes.endswith("ignored = 7")
+
+
+def test_a_faulty_split_file_is_an_error_and_no_finding(dataset):
+    """It is an option of the user, not a fault of the data."""
+    split = dataset / "split.json"
+    split.write_text('{"train": ["cell0"], "val": ["cell77"]}')
+    with pytest.raises(DatasetError, match="cell77"):
+        check(dataset, split_file=split)
