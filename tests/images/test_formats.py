@@ -377,3 +377,43 @@ def test_names_say_format_stem_and_mask(tmp_path):
         assert (suffix_of(path), stem_of(path), mask_suffix(path), is_image(path)) == (suffix, stem, mask, True)
     for name in ("notes.txt", "a.gz", ".hidden.png", "png", ".nii.gz"):
         assert not is_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", CASES)
+def test_names_in_capitals_with_spaces_and_umlauts_work(suffix, tmp_path):
+    """As cameras and people name their files."""
+    path = tmp_path / "Größe 1" / f"Zelle 5 µm{suffix.upper()}"
+    image = make()
+    write(path, image)
+    again = read(path)
+    assert again.array.shape == image.array.shape
+    assert CASES[suffix].get("lossy") or np.array_equal(again.array, image.array)
+    assert stem_of(path) == "Zelle 5 µm"
+
+
+def test_many_threads_may_read_at_once(tmp_path):
+    """A survey reads on all cores."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    image = make()
+    paths = [
+        tmp_path / f"{number}{suffix}" for number in range(3) for suffix in CASES if not CASES[suffix].get("lossy")
+    ]
+    for path in paths:
+        write(path, image)
+    with ThreadPoolExecutor(8) as pool:
+        for again in pool.map(read, paths * 3):
+            np.testing.assert_array_equal(again.array, image.array)
+
+
+def test_a_file_that_may_not_be_opened_is_named(tmp_path, monkeypatch):
+    """Permissions are the user's to fix, so no traceback."""
+    path = tmp_path / "a.png"
+    write(path, make())
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(ImageError, match=r"a\.png cannot be opened: .*Permission denied\n.*permissions"):
+        read(path)

@@ -162,12 +162,13 @@ def test_white_as_zero_is_turned_around(tmp_path):
 @pytest.mark.parametrize(
     ("resolution", "unit", "expected"),
     [
-        ((20000, 10000), 3, ((1.0, 0.5), "mm", 1e-3)),  # 20,000 pixels per cm
+        ((20000, 10000), 3, ((1.0, 0.5), "um")),  # pixels per cm
+        ((50000, 50000), 2, ((0.508, 0.508), "um")),
+        ((25, 50), 3, ((0.2, 0.4), "mm")),
         ((72, 72), 2, None),
         ((300, 300), 2, None),
         ((118.11, 118.11), 3, None),  # 300 dpi again
         ((1, 1), 3, None),
-        ((50000, 50000), 2, ((0.508, 0.508), "mm", 1e-3)),
         ((50000, 50000), 1, None),
     ],
 )
@@ -176,11 +177,9 @@ def test_resolution_tags_count_unless_they_are_for_printing(resolution, unit, ex
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, COLOUR[..., 0], resolution=resolution, resolutionunit=unit, metadata=None)
     image = read(path)
-    if expected is None:
-        assert (image.spacing, image.unit) == ((1.0, 1.0), "px")
-    else:
-        micrometres = np.multiply(image.spacing, 1000 if image.unit == "mm" else 1)
-        np.testing.assert_allclose(micrometres, expected[0], rtol=1e-4)
+    expected_spacing, expected_unit = expected or ((1.0, 1.0), "px")
+    assert image.unit == expected_unit
+    assert image.spacing == pytest.approx(expected_spacing, rel=1e-4)
 
 
 def test_several_images_in_one_file_are_named(tmp_path):
@@ -190,6 +189,17 @@ def test_several_images_in_one_file_are_named(tmp_path):
         writer.write(STACK[0], metadata=None)
         writer.write(COLOUR, photometric="rgb", metadata=None)
     with pytest.raises(ImageError, match=r"holds 2 images: .*5×6×7.*32×48×3.*\n.*file of its own"):
+        read(path)
+
+
+def test_a_declared_page_that_is_not_there_is_missed(tmp_path):
+    """An aborted recording, or one file of a set: zeros in place of pixels would be trained on."""
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, STACK[0], metadata={"axes": "ZYX"})
+    path.write_bytes(
+        path.read_bytes().replace(b'SizeZ="5"', b'SizeZ="7"').replace(b'PlaneCount="5"', b'PlaneCount="7"')
+    )
+    with pytest.raises(ImageError, match=r"declares 7 pages, and page 6 is not there"):
         read(path)
 
 

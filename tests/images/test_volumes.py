@@ -264,6 +264,46 @@ def test_damage_inside_a_compressed_metaimage_is_noticed(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_percent_sign_in_the_name_of_a_detached_metaimage(tmp_path):
+    """ITK takes it for a numbered series, so it is not written; it is read all the same."""
+    image = Image(array=VOLUME.T[None], axes="zyx")
+    with pytest.raises(ImageError, match=r"takes % for a number\n.*\.mha"):
+        write(tmp_path / "50% a.mhd", image)
+    write(tmp_path / "a.mhd", image)
+    header = (tmp_path / "a.mhd").read_text().replace("a.zraw", "50% a.zraw")
+    (tmp_path / "b.mhd").write_text(header)
+    with pytest.raises(ImageError, match=r"several files: 50% a\.zraw\n"):
+        read(tmp_path / "b.mhd")
+    (tmp_path / "a.zraw").rename(tmp_path / "50% a.zraw")
+    np.testing.assert_array_equal(read(tmp_path / "b.mhd").array, image.array)
+
+
+@pytest.mark.parametrize("line", [b"TransformMatrix = 0 0 0 0 1 0 0 0 1", b"ElementSpacing = 0 1 1"])
+def test_an_impossible_geometry_is_refused(line, tmp_path):
+    """No pixel size, or a flat direction, would spread through everything after."""
+    write(tmp_path / "a.mha", Image(array=VOLUME.T[None], axes="zyx"))
+    lines = (tmp_path / "a.mha").read_bytes().split(b"\n", 20)
+    key = line.split(b" ")[0]
+    (tmp_path / "a.mha").write_bytes(b"\n".join(line if old.startswith(key) else old for old in lines))
+    with pytest.raises(ImageError, match=r"a\.mha cannot be read"):
+        read(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64", ">i4"])
+def test_metaimages_are_read_as_simpleitk_reads_them(dtype, packed, tmp_path):
+    """Values, channels and byte order; also without the size of the compressed data, which SimpleITK needs."""
+    array = np.arange(4 * 5 * 6 * 2).reshape(4, 5, 6, 2).astype(np.dtype(dtype).newbyteorder("="))
+    path = tmp_path / "a.mha"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array, isVector=True), str(path), useCompression=packed)
+    content = path.read_bytes()
+    if dtype == ">i4" and not packed:
+        content = content[: -array.nbytes].replace(b"MSB = False", b"MSB = True") + array.astype(">i4").tobytes()
+    lines = [line for line in content.split(b"\n", 20) if not line.startswith(b"CompressedDataSize")]
+    path.write_bytes(b"\n".join(lines))
+    np.testing.assert_array_equal(read(path).array, np.moveaxis(array, -1, 0))
+
+
 @pytest.mark.data
 def test_every_hippocampus_keeps_its_affine(data_root, tmp_path):
     """Real scans with mixed types and scales."""

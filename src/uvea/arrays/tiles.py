@@ -18,10 +18,10 @@ from uvea.errors import ShapeError
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """One tile along one axis.
+    r"""One tile along one axis.
 
         read    |--------------------|
-        weight   0 0 / 1 1 1 1 1 \\ 0 0      zero over the context, then a ramp, then one
+        weight   0 0 / 1 1 1 1 1 \ 0 0      zero over the context, then a ramp, then one
 
     At the border of the array there is neither context nor ramp.
     """

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uvea.batches.sampler import TrainingCase, remember_positions
+from uvea.errors import OutputError
 
 T = TypeVar("T", bound=np.generic)
 
@@ -36,29 +37,35 @@ def cache_cases(
         classes: number of classes, background included.
         folder: where to keep arrays that do not fit in memory; None keeps them in memory.
         workers: cases prepared at the same time.
-        advance: called with (done, all).
+        advance: called with (done, all), in the calling thread.
+
+    Raises:
+        OutputError: if `folder` cannot be written.
     """
 
-    def one(name: str) -> TrainingCase:
+    def one(index: int, name: str) -> TrainingCase:
         image, labels = prepare(name)
         positions = remember_positions(labels, classes)
         if folder is not None:
-            at = folder / f"{names.index(name):06d}"
+            at = folder / f"{index:06d}"
             image, labels = _map(at.with_suffix(".image.npy"), image), _map(at.with_suffix(".labels.npy"), labels)
         return TrainingCase(name, image, labels, positions)
 
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        futures = [pool.submit(one, name) for name in names]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                advance(done, len(futures))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        futures = [pool.submit(one, index, name) for index, name in enumerate(names)]
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            advance(done, len(futures))
         return [future.result() for future in futures]
+    finally:
+        # After an error or Ctrl-C, cases that were not begun are left out.
+        pool.shutdown(cancel_futures=True)
 
 
 def slices_of(case: TrainingCase, classes: int) -> list[TrainingCase]:
@@ -75,6 +82,16 @@ def slices_of(case: TrainingCase, classes: int) -> list[TrainingCase]:
 
 
 def _map(path: Path, array: NDArray[T]) -> NDArray[T]:
-    np.save(path, array)
+    try:
+        np.save(path, array)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     mapped: NDArray[T] = np.load(path, mmap_mode="r")
     return mapped
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"prepared images cannot be kept in {path}: {error.strerror or error}",
+        hint="choose an --out that can be written and has space for all images as 32-bit numbers",
+    )

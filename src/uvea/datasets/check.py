@@ -29,6 +29,9 @@ class Evidence:
 
     dataset: Dataset
     survey: Survey
+    near: Sequence[tuple[str, str]]
+    """Names of cases whose images are nearly equal."""
+
     splits: tuple[Split, ...] = ()
 
     @cached_property
@@ -65,15 +68,23 @@ class Evidence:
 Check = Callable[[Evidence], Iterable[Finding]]
 
 
-def check(dataset: Dataset, survey: Survey, *, splits: Sequence[Split] | None = None) -> tuple[Finding, ...]:
+def check(
+    dataset: Dataset,
+    survey: Survey,
+    *,
+    splits: Sequence[Split] | None = None,
+    near: Sequence[tuple[str, str]] | None = None,
+) -> tuple[Finding, ...]:
     """All findings, errors first.
 
     Args:
         dataset: what `discover` found.
         survey: the facts of its cases.
         splits: training and validation, if they are decided: then copies that lie across them are said to.
+        near: what `near_copies` found, if that is known.
     """
-    evidence = Evidence(dataset=dataset, survey=survey, splits=tuple(splits or ()))
+    near = near_copies(survey) if near is None else near
+    evidence = Evidence(dataset=dataset, survey=survey, near=near, splits=tuple(splits or ()))
     findings = [*survey.findings, *(finding for judge in CHECKS for finding in judge(evidence))]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
 
@@ -327,9 +338,8 @@ def copies(evidence: Evidence) -> Iterable[Finding]:
 
 def near_duplicates(evidence: Evidence) -> Iterable[Finding]:
     """Nearly equal images (saved twice, a moment later, the next slice) leak across a split as copies do."""
-    found = near_copies(evidence.survey)
-    across = [pair for pair in found if evidence.across(pair)]
-    within = [pair for pair in found if not evidence.across(pair)]
+    across = [pair for pair in evidence.near if evidence.across(pair)]
+    within = [pair for pair in evidence.near if not evidence.across(pair)]
     if across:
         yield _warning(
             "near-duplicate-across",
@@ -342,7 +352,7 @@ def near_duplicates(evidence: Evidence) -> Iterable[Finding]:
         yield _warning(
             "near-duplicate",
             f"{len(within)} {'pair' if len(within) == 1 else 'pairs'} of images are nearly equal: {_alike(within)}",
-            "look at them; if they show the same thing keep one, or give them one group",
+            "look at them; they stay on one side of the split, and one of each pair may be left out with --skip",
             [evidence.case_of[name] for pair in within for name in pair],
         )
 

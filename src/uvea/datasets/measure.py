@@ -24,6 +24,9 @@ PIECES_LIMIT = 1 << 24
 THUMBNAIL = 64
 """Side of the thumbnails, in pixels."""
 
+MOST_CENTRES = 64
+"""Masks with more values than this hold objects rather than classes: where each lies says nothing."""
+
 PerChannel = tuple[float, ...]
 
 
@@ -77,6 +80,24 @@ def count_pieces(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArr
     values[numbers.reshape(-1)] = thinned.reshape(-1)  # all pixels of a piece write the same value
     sizes = np.bincount(numbers.reshape(-1), minlength=count + 1)
     return values[1:], sizes[1:].astype(np.float64) * step**codes.ndim
+
+
+def centres_of(codes: NDArray[np.generic], values: NDArray[np.generic]) -> dict[int, tuple[float, ...]]:
+    """Mean position of each of these values in integers (...), as shares of the axes; from SAMPLE pixels at most.
+
+    Fewer than two values have nothing to be compared with, and more than MOST_CENTRES are no classes: both give {}.
+    """
+    if not 2 <= len(values) <= MOST_CENTRES:
+        return {}
+    places = np.flatnonzero(np.isin(codes, values))
+    places = places[:: stride_for(len(places), codes.shape[-1])]
+    values, which, counts = np.unique(codes.reshape(-1)[places], return_inverse=True, return_counts=True)
+    # Pixel i of n covers the shares from i / n to (i + 1) / n.
+    shares = [
+        (np.bincount(which, weights=place) / counts + 0.5) / length
+        for place, length in zip(np.unravel_index(places, codes.shape), codes.shape, strict=True)
+    ]
+    return {value: tuple(float(along[i]) for along in shares) for i, value in enumerate(values.tolist())}
 
 
 def foreground_of(mask: NDArray[np.generic], *, background: Key, ignore: int | None) -> NDArray[np.bool_]:

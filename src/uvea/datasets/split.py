@@ -1,8 +1,9 @@
 """Divide cases into training and validation, never across a group.
 
 What belongs together is decided first (`_units`): a group that the user named, a stack, a shared patient-like prefix,
-or the case alone. Dividing then only deals with these units. Names are all this file sees; whether numbered
-neighbours look alike is measured by others and told to it as `consecutive`.
+or the case alone; units with copies of one image in them become one. Dividing then only deals with these units.
+Names are all this file sees; whether numbered neighbours look alike, and which images are copies, is measured by
+others and told to it as `consecutive` and `copies`.
 """
 
 import hashlib
@@ -43,7 +44,14 @@ class _Units:
     """What a unit is, in the plural: "groups", "stacks", "images"."""
 
 
-def split(cases: Iterable[Case], *, fraction: float = 0.2, seed: int = 42, consecutive: bool | None = None) -> Split:
+def split(
+    cases: Iterable[Case],
+    *,
+    fraction: float = 0.2,
+    seed: int = 42,
+    consecutive: bool | None = None,
+    copies: Sequence[Sequence[str]] = (),
+) -> Split:
     """Hold back a part of the cases for validation.
 
     A part fixed by the user stays; if that includes validation, nothing is chosen. Otherwise whole groups are drawn.
@@ -56,6 +64,8 @@ def split(cases: Iterable[Case], *, fraction: float = 0.2, seed: int = 42, conse
         seed: chooses among the groups; equal on every machine.
         consecutive: whether numbered neighbours are slices of one stack, as measured on their pixels
             (`neighbour_pairs`). Without it only names that say so ("z012", "slice_012", "layer3") count as stacks.
+        copies: names of cases whose images are equal or nearly so, which belong on one side. Parts that the user
+            fixed stay as they are.
 
     Returns:
         The names. With a single case it is in both lists, and the reason says that the score is too good.
@@ -66,18 +76,19 @@ def split(cases: Iterable[Case], *, fraction: float = 0.2, seed: int = 42, conse
     if not 0 < fraction < 1:
         raise DatasetError(f"a validation fraction of {fraction:g} leaves one part empty", hint="use 0.2")
     usable = _usable(cases)
+    company = _company(usable, copies)
     fixed = {part: {case.name for case in usable if case.part == part} for part in ("train", "val")}
     if fixed["val"]:
-        return _fixed_split(usable, fixed["val"])
+        return _fixed_split(usable, fixed["val"], company)
     if len(usable) == 1:
         only = usable[0].name
         return Split((only,), (only,), f"'{only}' is the only case, so it also validates: the score is too good")
 
     free = [case for case in usable if case.part is None] or usable
-    kept = {case.group for case in usable if case.part == "train" and case.group} if free is not usable else set()
-    free = [case for case in free if case.group not in kept] or free
+    kept = {company[name] for name in fixed["train"]} if free is not usable else set()
+    free = [case for case in free if company[case.name] not in kept] or free
     wanted = min(max(1, _rounded(fraction * len(free))), len(usable) - 1)
-    found = _units(free, consecutive)
+    found = _units(free, consecutive, copies)
     if len(found.units) == 1 and len(free) == len(usable):
         (unit,) = found.units
         reason = f"the last {wanted} of {len(unit)} cases in number order: {found.kind}"
@@ -90,7 +101,14 @@ def split(cases: Iterable[Case], *, fraction: float = 0.2, seed: int = 42, conse
     return _assemble(usable, held, reason)
 
 
-def folds(cases: Iterable[Case], count: int, *, seed: int = 42, consecutive: bool | None = None) -> list[Split]:
+def folds(
+    cases: Iterable[Case],
+    count: int,
+    *,
+    seed: int = 42,
+    consecutive: bool | None = None,
+    copies: Sequence[Sequence[str]] = (),
+) -> list[Split]:
     """Divide the cases `count` times so that each is validated on exactly once.
 
     Whole groups, as in `split`, are dealt to the smallest fold, the largest group first. One stack is cut into
@@ -100,7 +118,7 @@ def folds(cases: Iterable[Case], count: int, *, seed: int = 42, consecutive: boo
         DatasetError: fewer than two folds, or more folds than groups.
     """
     usable = _usable(cases)
-    found = _units(usable, consecutive)
+    found = _units(usable, consecutive, copies)
     stack = len(found.units) == 1 and len(usable) > 1
     available = len(usable) if stack else len(found.units)
     if not 2 <= count <= available:
@@ -180,10 +198,10 @@ def _usable(cases: Iterable[Case]) -> list[Case]:
     return usable
 
 
-def _fixed_split(usable: list[Case], val: set[str]) -> Split:
-    # A case without a part follows its group, so that no patient is on both sides.
-    groups = {case.group for case in usable if case.name in val and case.group}
-    held = [c.name for c in usable if c.name in val or (c.part is None and c.group in groups)]
+def _fixed_split(usable: list[Case], val: set[str], company: dict[str, str]) -> Split:
+    # A case without a part follows its group and its copies, so that no patient is on both sides.
+    drawn = {company[name] for name in val}
+    held = [c.name for c in usable if c.name in val or (c.part is None and company[c.name] in drawn)]
     if len(held) == len(usable):
         raise DatasetError(
             f"all {len(usable)} cases with masks are for validation, none for training",
@@ -198,8 +216,35 @@ def _assemble(usable: Sequence[Case], val: Iterable[str], reason: str) -> Split:
     return Split(tuple(n for n in names if n not in held), tuple(n for n in names if n in held), reason)
 
 
-def _units(cases: Sequence[Case], consecutive: bool | None) -> _Units:
-    """Decide what stays together; the first that applies: named group, stack, measured series, prefix, nothing."""
+def _company(cases: Sequence[Case], copies: Sequence[Sequence[str]]) -> dict[str, str]:
+    """One name for all cases of a group or of one image, by the name of each case."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        groups[case.group or f"\0{case.name}"].append(case.name)
+    return {name: unit[0] for unit in _merged(groups.values(), copies) for name in unit}
+
+
+def _merged(units: Iterable[Sequence[str]], copies: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Units, those that share a set of copies made one; members in natural order. Names in no unit are passed over."""
+    of: dict[str, list[str]] = {}
+    for unit in units:
+        members = list(unit)
+        of |= dict.fromkeys(members, members)
+    for alike in copies:
+        first, *others = [of[name] for name in alike if name in of] or [[]]
+        for other in others:
+            if other is not first:
+                first += other
+                of |= dict.fromkeys(other, first)
+    distinct = {id(members): members for members in of.values()}
+    return sorted(tuple(sorted(members, key=natural_key)) for members in distinct.values())
+
+
+def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Sequence[str]]) -> _Units:
+    """Decide what stays together; the first that applies: named group, stack, measured series, prefix, nothing.
+
+    Then units with copies of one image become one.
+    """
     prefixes = _patient_prefixes(cases)
     members: dict[tuple[object, ...], list[str]] = defaultdict(list)
     kinds: set[str] = set()
@@ -216,12 +261,14 @@ def _units(cases: Sequence[Case], consecutive: bool | None) -> _Units:
             key, kind = ("case", case.name), "images"
         members[key].append(case.name)
         kinds.add(kind)
-    units = sorted(tuple(sorted(names, key=natural_key)) for names in members.values())
+    units = _merged(members.values(), copies)
     if len(units) == 1 and len(cases) > 1:
-        one_stack = kinds == {"stacks"}
+        one_stack = len(members) == 1 and kinds == {"stacks"}
         kind = "they are slices of one stack" if one_stack else "all are of one group, so the score is too good"
     else:
         kind = kinds.pop() if len(kinds) == 1 else "groups"
+        if len(units) < len(members):
+            kind += " with their copies"
     return _Units(tuple(units), kind)
 
 

@@ -20,6 +20,7 @@ from uvea.datasets.case import Case, DataOptions, Dataset, Finding
 from uvea.datasets.measure import (
     SAMPLE,
     PerChannel,
+    centres_of,
     code_of,
     codes_of,
     count_pieces,
@@ -54,6 +55,9 @@ class CaseFacts:
     """Pixel size per axis, in `unit`."""
 
     unit: str = "px"
+    direction: tuple[tuple[float, ...], ...] = ()
+    """As in `Image`: column j is the unit vector, in (z, y, x) world order, of array axis j."""
+
     minimum: PerChannel = ()
     """Over all pixels; NaN where there is a NaN."""
 
@@ -85,6 +89,11 @@ class CaseFacts:
 
     mask_pieces: Mapping[Key, int] = field(default_factory=dict)
     """Connected pieces of equal value, per value except 0 and black."""
+
+    mask_centres: Mapping[Key, tuple[float, ...]] = field(default_factory=dict)
+    """Mean position of each value but background and ignored ones, as a share of each axis from 0 to 1.
+
+    Empty where there are fewer than two of them, or too many for classes."""
 
     mask_whole: bool = True
     """Whether all mask values are whole numbers."""
@@ -276,6 +285,7 @@ def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
         dtype=str(image.array.dtype),
         spacing=image.spacing,
         unit=image.unit,
+        direction=image.direction,
         minimum=tuple(map(float, lowest)),
         maximum=tuple(map(float, highest)),
         finite=finite,
@@ -309,6 +319,7 @@ def _measure_mask(facts: CaseFacts, mask: Image, *, where: str, background: Key,
     if ignore is not None:
         hidden.append(code_of((ignore, ignore, ignore)) if coloured else ignore)
     sizes = pieces_sizes[~np.isin(pieces_values, hidden)]
+    centres = centres_of(codes, values[~np.isin(values, hidden)])
     per_value = dict(zip(*(found.tolist() for found in np.unique(pieces_values, return_counts=True)), strict=True))
 
     def key_of(code: int) -> Key:
@@ -318,6 +329,7 @@ def _measure_mask(facts: CaseFacts, mask: Image, *, where: str, background: Key,
         facts,
         mask_values={key_of(value): count for value, count in zip(values.tolist(), counts.tolist(), strict=True)},
         mask_pieces={key_of(value): count for value, count in per_value.items()},
+        mask_centres={key_of(value): centre for value, centre in centres.items()},
         objects=len(sizes),
         object_size=float(np.median(sizes)) if len(sizes) else 0.0,
     )

@@ -1,6 +1,6 @@
 """Files to arrays with their geometry, and back."""
 
-from uvea.images.files import read, read_channels, write
+from uvea.images.files import geometry_difference, read, read_channels, write
 from uvea.images.formats import FORMATS, format_for, is_image, mask_suffix, stem_of, suffix_of
 from uvea.images.image import Image, Plane
 
@@ -9,6 +9,7 @@ __all__ = [
     "Image",
     "Plane",
     "format_for",
+    "geometry_difference",
     "is_image",
     "mask_suffix",
     "read",

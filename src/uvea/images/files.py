@@ -7,6 +7,7 @@ files. How a format looks inside is in its own file.
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from uvea.arrays.axes import LETTERS, arrange, check_axes
 from uvea.errors import ImageError, OutputError, ShapeError, UveaError
 from uvea.images.format import Stored
-from uvea.images.formats import format_for, suffix_of
+from uvea.images.formats import format_for, stem_of, suffix_of
 from uvea.images.image import Image, Plane
 
 
@@ -115,20 +116,21 @@ def write(path: Path, image: Image, *, overwrite: bool = False) -> None:
     family = format_for(path)
     _refuse_existing(path, overwrite)
     _quieten_libraries()
-    scratch: str | None = None
+    scratch = draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A folder rather than a file name: headers that name their data file then name the final one.
         scratch = tempfile.mkdtemp(prefix=".writing-", dir=path.parent)
-        family.write(Path(scratch) / path.name, image)
-        written = sorted(Path(scratch).iterdir(), key=lambda file: file.name == path.name)
-        for file in written:
-            _refuse_existing(path.parent / file.name, overwrite)
-        for file in written:
-            os.replace(file, path.parent / file.name)
+        # Some encoders add a suffix of their own to one in capitals.
+        draft = Path(scratch) / (stem_of(path) + suffix_of(path))
+        family.write(draft, image)
+        finals = {file: path if file == draft else path.parent / file.name for file in Path(scratch).iterdir()}
+        for final in finals.values():
+            _refuse_existing(final, overwrite)
+        for file in sorted(finals, key=lambda file: file == draft):  # data before the header that names them
+            os.replace(file, finals[file])
     except ImageError as error:
-        problem = error.problem.replace(str(Path(scratch or "") / path.name), str(path))
-        raise ImageError(problem, hint=error.hint) from error
+        raise ImageError(error.problem.replace(str(draft), str(path)), hint=error.hint) from error
     except UveaError:
         raise
     except OSError as error:
@@ -203,11 +205,21 @@ def _rounded(values: object) -> str:
 
 
 def _check_file(path: Path) -> None:
-    if path.is_dir():
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist", hint="check the name and the folder") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(
+            f"{path} cannot be opened: {_one_line(error)}", hint="check its name and permissions"
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{path} is a folder, not an image", hint="name a file in it")
-    if not path.exists():
-        raise ImageError(f"{path} does not exist", hint="check the name and the folder")
-    if path.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path} is no ordinary file", hint="copy the image to one")
+    if status.st_size == 0:
         raise ImageError(f"{path} is empty", hint="copy the file again from where it came from, or leave it out")
 
 
@@ -222,7 +234,7 @@ def _quieten_libraries() -> None:
     """Keep the decoders from printing: what matters is raised. Done at each call, as importing does nothing."""
     for library in ("PIL", "tifffile", "nibabel"):
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
-    for logger in ("PIL", "nibabel.global"):
+    for logger in ("PIL", "nibabel.global", "tifffile"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
 
 

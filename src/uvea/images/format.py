@@ -13,6 +13,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -53,6 +54,12 @@ class Stored:
 
     directions: tuple[tuple[float, ...], ...] = ()
     """World unit vector per axis of the array; empty, or zeros for an axis that is not in space."""
+
+    def __post_init__(self) -> None:
+        if not all(0 < size < float("inf") for size in self.spacing):
+            raise ValueError(f"its pixel size {self.spacing} is impossible")
+        if not np.isfinite([*self.origin, *chain(*self.directions)]).all():
+            raise ValueError("its position in space is not finite")
 
 
 class Format(ABC):

@@ -1,18 +1,22 @@
 """NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), by SimpleITK.
 
-The headers are read here first: SimpleITK allocates what they declare, takes a damaged
-MetaImage for a good one, and prints to the terminal. Sizes are in millimetres unless the
-file says otherwise, as everywhere in ITK.
+The headers are read here first: SimpleITK allocates what they declare, and prints to the
+terminal. The pixels of a MetaImage are read here too: SimpleITK 2.5 returns uninitialised
+memory, without an error, for a damaged one, one without CompressedDataSize, or one with a
+percent sign in the name of its data. Sizes are in millimetres unless the file says
+otherwise, as everywhere in ITK.
 """
 
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uvea.errors import ImageError
 from uvea.images.format import DEFLATE_RATIO, Format, Stored, check_size
@@ -53,10 +57,10 @@ class _Header:
     sizes: tuple[int, ...]
     dtype: str
     encoding: str
-    """"raw", "zlib", "gzip", or another that is left to SimpleITK."""
+    """"raw", "zlib", "gzip", or another of NRRD that is left to SimpleITK."""
 
     data: Path | None
-    """The file with the pixels; None if there are several."""
+    """The file with the pixels; None if there are several (NRRD)."""
 
     start: int
     """Where they begin in it, in bytes."""
@@ -73,17 +77,24 @@ class _Itk(Format):
     def header(self, path: Path) -> _Header:
         """Read the header alone; ValueError if it does not hold together."""
 
+    @abstractmethod
+    def pixels(self, header: _Header, reader: Any) -> NDArray[np.generic]:
+        """The array, (…, z, y, x, c), by SimpleITK's reader or without it."""
+
     def read(self, path: Path) -> Stored:
         """Read one; several components per pixel, or a fourth axis, are channels."""
         header = self.header(path)
-        _check_data(path, header)
+        stored = float("inf") if header.data is None else header.data.stat().st_size - header.start
+        ratio = {"raw": 1, "gzip": DEFLATE_RATIO, "zlib": DEFLATE_RATIO}.get(header.encoding, float("inf"))
+        check_size(path, header.sizes, header.dtype, most=max(stored, 0) * ratio)
         import SimpleITK
 
         library: Any = SimpleITK
         reader = library.ImageFileReader()
         reader.SetImageIO(self.io)
         reader.SetFileName(str(path))
-        return _stored(reader.Execute(), header.unit)
+        reader.ReadImageInformation()
+        return _stored(self.pixels(header, reader), reader, header.unit)
 
     def write(self, path: Path, image: Image) -> None:
         """Write one, compressed; bool becomes uint8 and float16 float32, as ITK has neither."""
@@ -157,6 +168,12 @@ class Nrrd(_Itk):
             unit=fields.get("unit") or (stated[0] if stated else None),
         )
 
+    def pixels(self, header: _Header, reader: Any) -> NDArray[np.generic]:
+        """By SimpleITK, which notices when bytes are missing or a checksum is wrong."""
+        import SimpleITK
+
+        return np.asarray(SimpleITK.GetArrayFromImage(reader.Execute()))
+
 
 class MetaImage(_Itk):
     """MetaImage, in one file (.mha) or header and data apart (.mhd)."""
@@ -164,6 +181,12 @@ class MetaImage(_Itk):
     name = "MetaImage"
     suffixes = (".mha", ".mhd")
     io = "MetaImageIO"
+
+    def write(self, path: Path, image: Image) -> None:
+        """As `_Itk.write`; ITK cannot read a header that names its data with a percent sign."""
+        if path.suffix == ".mhd" and "%" in path.name:
+            raise ImageError(f"{path} cannot be written: MetaImage takes % for a number", hint="write it as .mha")
+        super().write(path, image)
 
     def header(self, path: Path) -> _Header:
         """Read the fields up to ElementDataFile, which is the last."""
@@ -189,16 +212,36 @@ class MetaImage(_Itk):
         data: Path | None = path
         if fields["ElementDataFile"].upper() != "LOCAL":
             data, start = _detached(path, fields["ElementDataFile"]), 0
-        binary = fields.get("BinaryData", "True").lower() == "true"
+            if data is None:
+                raise ImageError(
+                    f"{path} says that its pixels are in several files: {fields['ElementDataFile']}",
+                    hint="save it as .mha, in one file",
+                )
+        if fields.get("BinaryData", "True").lower() != "true":
+            raise ImageError(f"{path} has its pixels as text", hint="save it in binary form")
         packed = fields.get("CompressedData", "False").lower() == "true"
+        big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
         return _Header(
             sizes=(int(fields.get("ElementNumberOfChannels", "1")), *sizes),
-            dtype=_META_TYPES[kind],
-            encoding="text" if not binary else "zlib" if packed else "raw",
+            dtype=(">" if big.lower() == "true" else "<") + _META_TYPES[kind],
+            encoding="zlib" if packed else "raw",
             data=data,
             start=start + max(int(fields.get("HeaderSize", "0")), 0),
             unit=fields.get("unit"),
         )
+
+    def pixels(self, header: _Header, reader: Any) -> NDArray[np.generic]:
+        """All bytes must be there, and the checksum of compressed ones must be right."""
+        if header.data is None or tuple(reader.GetSize()) != header.sizes[1:]:
+            raise ValueError("its header can be read in two ways")
+        declared = prod(header.sizes) * np.dtype(header.dtype).itemsize
+        with header.data.open("rb") as file:
+            file.seek(header.start)
+            content = _inflated(file, declared) if header.encoding == "zlib" else file.read(declared)
+        if len(content) != declared:
+            raise ValueError(f"it has {len(content)} bytes of pixels, not {declared}")
+        array = np.frombuffer(content, header.dtype).reshape(header.sizes[::-1])
+        return array[..., 0] if header.sizes[0] == 1 else array
 
 
 def _lines(file: Any) -> Iterator[str]:
@@ -212,10 +255,10 @@ def _lines(file: Any) -> Iterator[str]:
 
 def _detached(path: Path, name: str) -> Path | None:
     """The data file a header names; None for a list or a numbered pattern."""
-    if name.split()[0].upper() == "LIST" or "%" in name:
-        return None
     data = path.parent / name
     if not data.is_file():
+        if name.split()[0].upper() == "LIST" or "%" in name:
+            return None
         raise ImageError(
             f"{path} says that its pixels are in {name}, which is not there",
             hint=f"copy {name} next to it: the header alone holds no image",
@@ -223,49 +266,41 @@ def _detached(path: Path, name: str) -> Path | None:
     return data
 
 
-def _check_data(path: Path, header: _Header) -> None:
-    """Refuse pixels that are not all there, or damaged."""
-    if header.data is None:
-        check_size(path, header.sizes, header.dtype)
-        return
-    stored = header.data.stat().st_size - header.start
-    ratio = {"raw": 1, "gzip": DEFLATE_RATIO, "zlib": DEFLATE_RATIO}.get(header.encoding, float("inf"))
-    check_size(path, header.sizes, header.dtype, most=max(stored, 0) * ratio)
-    if header.encoding == "zlib":
-        # SimpleITK prints a line about a broken stream and returns whatever it has got so far.
-        declared = int(np.prod(header.sizes, dtype=object)) * np.dtype(header.dtype).itemsize
-        found, stream = 0, zlib.decompressobj(wbits=47)
-        with header.data.open("rb") as file:
-            file.seek(header.start)
-            while not stream.eof and found <= declared and (packed := file.read(2**20)):
-                while packed and found <= declared:
-                    found += len(stream.decompress(packed, 2**24))
-                    packed = stream.unconsumed_tail
-        if found != declared or not stream.eof:
-            raise ValueError(f"its compressed data are damaged: {found} bytes of {declared}")
+def _inflated(file: Any, declared: int) -> bytes:
+    """Decompress zlib or gzip, one byte beyond `declared` at most."""
+    stream, parts, found = zlib.decompressobj(wbits=47), [], 0
+    packed = b""
+    while not stream.eof and found <= declared and (packed := packed or file.read(2**20)):
+        parts.append(stream.decompress(packed, declared + 1 - found))
+        found += len(parts[-1])
+        packed = stream.unconsumed_tail
+    if not stream.eof:
+        raise ValueError(f"its compressed pixels do not end after {declared} bytes")
+    return b"".join(parts)
 
 
-def _stored(image: Any, unit: str | None) -> Stored:
-    import SimpleITK
-
-    array = SimpleITK.GetArrayFromImage(image)
-    dims: int = image.GetDimension()
+def _stored(array: NDArray[np.generic], reader: Any, unit: str | None) -> Stored:
+    """Put the pixels where the header says; `reader` has read it."""
+    dims: int = reader.GetDimension()
     channels = "c" * (array.ndim > dims)
     spatial = {2: "yx", 3: "zyx", 4: "czyx"}.get(dims)
     if spatial is None or (channels and dims == 4):
         raise ValueError(f"an array of {array.ndim} axes is no image")
     in_space = min(dims, 3)
-    matrix = np.array(image.GetDirection()).reshape(dims, dims)[:in_space, :in_space][::-1, ::-1]
+    matrix = np.array(reader.GetDirection()).reshape(dims, dims)[:in_space, :in_space][::-1, ::-1]
     known, factor = _UNITS.get((unit or "mm").lower(), ("px", 1.0))
-    spacing = [size * factor for size in image.GetSpacing()[:in_space][::-1]]
+    spacing = [size * factor for size in reader.GetSpacing()[:in_space][::-1]]
     nowhere = (0.0,) * in_space
-    vectors = [tuple(column) for column in (matrix / np.linalg.norm(matrix, axis=0)).T.tolist()]
+    lengths = np.linalg.norm(matrix, axis=0)
+    if not (lengths > 0).all():
+        raise ValueError("its directions flatten an axis")
+    vectors = [tuple(column) for column in (matrix / lengths).T.tolist()]
     extra = dims - in_space
     return Stored(
         array=array,
         axes=spatial + channels,
         spacing=(*[1.0] * extra, *spacing, *[1.0] * len(channels)),
         unit=known,
-        origin=tuple(value * factor for value in image.GetOrigin()[:in_space][::-1]),
+        origin=tuple(value * factor for value in reader.GetOrigin()[:in_space][::-1]),
         directions=(*[nowhere] * extra, *vectors, *[nowhere] * len(channels)),
     )

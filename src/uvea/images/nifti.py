@@ -111,8 +111,8 @@ def _stored(array: NDArray[np.generic], channels: bool, file: Any) -> Stored:
     origin = (_LPS @ affine[:3, 3] * factor)[::-1]
     origin, matrix = origin + 0.0, matrix + 0.0  # no negative zeros
     sizes = np.linalg.norm(matrix, axis=0)
-    if not np.isfinite(affine).all() or not (sizes > 0).all():
-        raise ValueError("its affine is not finite or flattens an axis")
+    if not (sizes > 0).all():
+        raise ValueError("its affine flattens an axis")
     vectors = (matrix / sizes).T
     if dims == 2 and np.allclose(vectors[0], (1, 0, 0)) and origin[0] == 0:  # an ordinary 2D image
         sizes, vectors, origin = sizes[1:], vectors[1:, 1:], origin[1:]

@@ -6,7 +6,6 @@ resolution tags unless those look like a print resolution. Palettes become colou
 in ImageJ files, where they are for display only.
 """
 
-import logging
 import re
 import struct
 from collections.abc import Iterator
@@ -57,12 +56,11 @@ class _AnyTiff(Format):
         import tifffile
 
         _check_pages(path)
-        logging.getLogger("tifffile").setLevel(logging.CRITICAL)
         with tifffile.TiffFile(path) as file:
             series = _only_series(path, file)
             _check_series(path, series)
             array = np.asarray(series.asarray())
-            array, axes = _named(path, array, series.axes.lower())
+            array, axes = _named(array, series.axes.lower())
             array, axes = _true_colours(array, axes, series.keyframe, imagej=bool(file.is_imagej))
             spacing, unit = _spacing(axes, file, series.keyframe)
         return Stored(array=array, axes=axes, spacing=spacing, unit=unit)
@@ -232,8 +230,8 @@ def _check_series(path: Path, series: Any) -> None:
     for number, part in enumerate(series.pages):
         if part is None:
             raise ImageError(
-                f"{path} is one file of a set, and page {number} is in another that is not there",
-                hint="put the files of the set into one folder, or save the image to a single file",
+                f"{path} declares {len(series.pages)} pages, and page {number + 1} is not there",
+                hint="put all files of the image into one folder if it has several, or save it whole to one file",
             )
         for offset, count in zip(part.dataoffsets, part.databytecounts, strict=False):
             if offset + count > part.parent.filehandle.size:
@@ -247,7 +245,7 @@ def _check_series(path: Path, series: Any) -> None:
     check_size(path, series.shape, series.dtype, most=stored * ratio * 8 * page.dtype.itemsize / bits)
 
 
-def _named(path: Path, array: NDArray[np.generic], axes: str) -> tuple[NDArray[np.generic], str]:
+def _named(array: NDArray[np.generic], axes: str) -> tuple[NDArray[np.generic], str]:
     """Give every axis one of our letters: samples join the channels, pages of no known kind are slices.
 
     Letters that remain unknown are left for the reader of `Stored` to refuse.
@@ -277,7 +275,8 @@ def _true_colours(array: NDArray[np.generic], axes: str, page: Any, *, imagej: b
             return colours[0][array], axes
         return colours[:, array], "c" + axes
     if photometric == "MINISWHITE" and not imagej and array.dtype.kind in "bu":
-        return np.invert(array), axes
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+        return np.bitwise_xor(array, np.asarray(2**bits - 1, dtype=array.dtype)), axes
     if "c" in axes and page.extrasamples and array.dtype.kind == "u":
         samples = array.shape[axes.index("c")]
         colour = samples == 4 and photometric == "RGB"
@@ -291,7 +290,7 @@ def _true_colours(array: NDArray[np.generic], axes: str, page: Any, *, imagej: b
 
 
 def _spacing(axes: str, file: Any, page: Any) -> tuple[tuple[float, ...], str]:
-    """Pixel size per axis and its unit: "um", or "mm" where the file counts in mm, cm or m."""
+    """Pixel size per axis and its unit: "um", or "mm" where the file counts in mm or more."""
     for sizes in _stated_sizes(file, page):
         known = {a: (v, u.strip().lower()) for a, (v, u) in sizes.items() if a in axes and isfinite(v) and v > 0}
         if "x" not in known and "y" not in known:
@@ -326,7 +325,9 @@ def _stated_sizes(file: Any, page: Any) -> Iterator[Sizes]:
     if per_x and per_y and unit:
         dpi = per_x * (2.54 if unit == "cm" else 1)
         if not any(abs(dpi - printed) < 0.02 * printed for printed in _PRINT_DPI) and per_x != 1:
-            yield {"x": (1 / per_x, unit), "y": (1 / per_y, unit)}
+            # In micrometres where a pixel is that small, so that it compares with OME and ImageJ files.
+            scale, unit = (_UM[unit], "um") if _UM[unit] / per_x < 100 else (1.0, unit)
+            yield {"x": (scale / per_x, unit), "y": (scale / per_y, unit)}
 
 
 def _ome_sizes(xml: str) -> Sizes:

@@ -64,11 +64,14 @@ def segment_prepared(
 ) -> Tensor:
     """Probabilities (k, ...) on the grid of a prepared image (c, ...); a volume under a 2D plan goes slice by slice."""
     if prepared.ndim - 1 > plan.dims:
-        slices = [
-            segment_prepared(networks, prepared[:, index], plan, engine=engine, mirror=mirror)
-            for index in range(prepared.shape[1])
-        ]
-        return torch.stack(slices, 1)
+        volume: Tensor | None = None
+        for index in range(prepared.shape[1]):
+            found = segment_prepared(networks, prepared[:, index], plan, engine=engine, mirror=mirror)
+            if volume is None:
+                volume = torch.empty((len(found), prepared.shape[1], *found.shape[1:]))
+            volume[:, index] = found
+        assert volume is not None
+        return volume
     pixels = torch.from_numpy(np.ascontiguousarray(prepared)).to(engine.device)
     total: Tensor | None = None
     for network in networks:
@@ -89,10 +92,7 @@ def to_grid(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
     """Resize probabilities (k, ...) linearly to the spatial size `shape`."""
     if tuple(probabilities.shape[1:]) == tuple(shape):
         return probabilities
-    if probabilities.ndim == 3:
-        mode = "bilinear"
-    else:
-        mode = "trilinear"
+    mode = "bilinear" if probabilities.ndim == 3 else "trilinear"
     return functional.interpolate(probabilities[None], size=tuple(shape), mode=mode, align_corners=False)[0]
 
 

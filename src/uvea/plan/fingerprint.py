@@ -6,14 +6,24 @@ Made from the survey alone: no file is opened here. Tuples follow array-axis ord
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from uvea.arrays.labels import LabelMap
+from uvea.arrays.labels import Key, LabelMap
 from uvea.datasets.measure import PERCENTS
 from uvea.datasets.survey import CaseFacts, Survey
 from uvea.errors import DatasetError
+
+MIRRORED = 0.9
+"""Share of the cases in which two classes must lie like mirror images to be taken for them."""
+
+MIRROR_VOLUMES = 1.5
+"""The larger of two mirror images has less than this times the pixels of the other."""
+
+MIRROR_SLANT = 0.25
+"""How far apart mirror images may be along the other axes, as a share of their distance from left to right."""
 
 
 class Fingerprint(BaseModel):
@@ -71,7 +81,10 @@ class Fingerprint(BaseModel):
     """Two labels are named as the left and the right of one thing."""
 
     left_right_axis: int | None
-    """Spatial axis that runs from the left to the right of a patient; None where unknown."""
+    """Spatial axis that runs from the left to the right of a patient; None where unknown, or not in all cases one."""
+
+    mirror_pairs: tuple[tuple[str, str], ...] = ()
+    """Classes that lie like mirror images of each other on the left and the right of a patient."""
 
 
 def measure(survey: Survey) -> Fingerprint:
@@ -122,6 +135,7 @@ def measure(survey: Survey) -> Fingerprint:
         object_size=float(np.median([fact.object_size for fact in facts if fact.objects] or [0.0])),
         left_right=_named_left_and_right(survey.labels.names),
         left_right_axis=_left_right_axis(facts),
+        mirror_pairs=_mirror_pairs(facts, survey.labels),
     )
 
 
@@ -135,7 +149,7 @@ def _class_shares(facts: Sequence[CaseFacts], labels: LabelMap) -> tuple[tuple[f
             if labels.kind == "instances":
                 row[0 if value == keys[0] else 1] += count
             elif value in keys:
-                row[keys.index(value)] += count  # type: ignore[arg-type]
+                row[keys.index(value)] += count
     return _floats(pixels.sum(0) / max(pixels.sum(), 1)), _ints((pixels > 0).sum(0))
 
 
@@ -161,12 +175,52 @@ def _named_left_and_right(names: Sequence[str]) -> bool:
 
 
 def _left_right_axis(facts: Sequence[CaseFacts]) -> int | None:
-    """The array axis whose direction points along the world's x, where the files say what that is."""
-    fact = facts[0]
-    if fact.unit != "mm" or len(fact.axes) != 3 or not getattr(fact, "direction", ()):
+    """The array axis closest to the world's x, which runs from right to left, if it is one for all cases."""
+    if not all(fact.axes == "zyx" and fact.unit == "mm" for fact in facts):
         return None
-    along_x = np.abs(np.array(fact.direction)[-1])
-    return int(along_x.argmax())
+    found = {_across(fact)[0] for fact in facts}
+    return found.pop() if len(found) == 1 else None
+
+
+def _across(fact: CaseFacts) -> tuple[int, float]:
+    """Array axis that runs between the left and the right of a volume, and 1 or -1 for its sense."""
+    along_x = np.array(fact.direction)[-1]
+    axis = int(np.abs(along_x).argmax())
+    return axis, float(np.sign(along_x[axis]))
+
+
+def _mirror_pairs(facts: Sequence[CaseFacts], labels: LabelMap) -> tuple[tuple[str, str], ...]:
+    """Names of classes that a mirror between left and right turns into each other, such as two kidneys.
+
+    In MIRRORED of the cases that have both, at least: one is no more than MIRROR_VOLUMES times as large; the same
+    one is on the left; they are further apart from left to right than along the other axes together, by
+    1 / MIRROR_SLANT; and the middle of all classes lies in the middle half of the way from one to the other.
+    """
+    if labels.kind == "instances" or not all(fact.axes == "zyx" and fact.unit == "mm" for fact in facts):
+        return ()
+    keys: Sequence[Key] = labels.colours if labels.kind == "colours" else labels.values
+    pairs = []
+    for (i, first), (j, second) in combinations(enumerate(keys[1:], start=1), 2):
+        both = [fact for fact in facts if first in fact.mask_centres and second in fact.mask_centres]
+        sides = [_side(fact, first, second) for fact in both]
+        if both and max(sides.count(1), sides.count(-1)) >= MIRRORED * len(both):
+            pairs.append((labels.names[i], labels.names[j]))
+    return tuple(pairs)
+
+
+def _side(fact: CaseFacts, first: Key, second: Key) -> int:
+    """1 or -1 where two classes of a case are mirror images: on which side the first one is; else 0."""
+    volumes = fact.mask_values[first], fact.mask_values[second]
+    axis, sense = _across(fact)
+    size = np.multiply(fact.shape, fact.spacing)
+    apart = (np.array(fact.mask_centres[first]) - fact.mask_centres[second]) * size
+    across = apart[axis]
+    slant = float(np.linalg.norm(np.delete(apart, axis)))
+    # Each class counts once: a large liver would pull the middle to its side.
+    middle = np.mean([centre[axis] for centre in fact.mask_centres.values()])
+    off = abs((fact.mask_centres[first][axis] + fact.mask_centres[second][axis]) / 2 - middle) * size[axis]
+    alike = max(volumes) <= MIRROR_VOLUMES * min(volumes) and slant <= MIRROR_SLANT * abs(across)
+    return int(sense * np.sign(across)) if alike and off <= abs(across) / 4 else 0
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -174,7 +228,7 @@ def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 
 def _ints(values: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(round(float(value))) for value in values)
+    return tuple(round(float(value)) for value in values)
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

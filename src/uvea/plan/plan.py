@@ -8,15 +8,17 @@ Tuples that concern axes follow array order, (z, y, x) or (y, x).
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import PlanError
 from uvea.plan.fingerprint import Fingerprint
 
+Count = Annotated[int, Field(gt=0)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Plan(BaseModel):
@@ -46,7 +48,7 @@ class Plan(BaseModel):
     labels: LabelMap
     """Mask values, their names, and the class each becomes."""
 
-    spacing: tuple[float, ...] | None
+    spacing: tuple[Annotated[Real, Field(gt=0)], ...] | None
     """Pixel size that images are resampled to, in `unit`, one per axis of `dims`; None: left as they are."""
 
     unit: Literal["px", "um", "mm"]
@@ -56,41 +58,41 @@ class Plan(BaseModel):
     # The network
     block: Literal["plain", "residual"]
     norm: Literal["batch", "instance", "group", "none"]
-    width: tuple[int, ...] = Field(min_length=1)
+    width: tuple[Count, ...] = Field(min_length=1)
     """Channels of each level, finest first."""
 
-    strides: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[Count, ...], ...]
     """From each level to the next, per axis."""
 
-    kernels: tuple[tuple[int, ...], ...]
+    kernels: tuple[tuple[Count, ...], ...]
     """Size of the convolutions of each level, per axis."""
 
-    convs: int = Field(gt=0)
+    convs: Count
     """Convolutions (or residual blocks) per level."""
 
     deep_supervision: bool
 
     # The training
-    patch: tuple[int, ...]
+    patch: tuple[Count, ...]
     """Size of what the network sees at once while training, pixels."""
 
-    batch: int = Field(gt=0)
-    loss: str
-    class_weights: tuple[float, ...] | None
+    batch: Count
+    loss: Literal["cross_entropy", "soft_dice", "dice_and_cross_entropy", "focal"]
+    class_weights: tuple[Annotated[Real, Field(gt=0)], ...] | None
     """Weight of each class in the cross-entropy, background first; None: all one."""
 
     foreground: float = Field(ge=0, le=1)
     """Share of patches that are placed on a foreground class."""
 
     optimizer: Literal["adamw", "sgd"]
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    learning_rate: Real = Field(gt=0)
+    weight_decay: Real = Field(ge=0)
     schedule: Literal["linear", "cosine", "poly"]
     warmup_steps: int = Field(ge=0)
     ema: float = Field(ge=0, lt=1)
     """Decay of the moving average of the weights; 0: none."""
 
-    clip: float = Field(gt=0)
+    clip: Real = Field(gt=0)
     """Largest norm of the gradient."""
 
     augment: float = Field(ge=0, le=2)
@@ -110,10 +112,10 @@ class Plan(BaseModel):
     """"auto": measured at the start of the training, see the history."""
 
     # Prediction
-    tile: tuple[int, ...]
+    tile: tuple[Count, ...]
     """Largest size given to the network at once, pixels."""
 
-    overlap: tuple[int, ...]
+    overlap: tuple[Annotated[int, Field(ge=0)], ...]
     """Least overlap of neighbouring tiles, pixels."""
 
     fingerprint: Fingerprint
@@ -177,6 +179,26 @@ class Plan(BaseModel):
         plan._check(where)
         return plan
 
+    @classmethod
+    def checked(cls, name: str, value: object) -> Any:
+        """The value of one setting in its own type, such as a tuple for a list.
+
+        Raises:
+            PlanError: if the setting cannot have it.
+        """
+        field = cls.model_fields[name]
+        kind: Any = field.annotation
+        for limit in field.metadata:
+            kind = Annotated[kind, limit]
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise PlanError(
+                f"{name} cannot be {shown(value)} ({message[0].lower()}{message[1:]})",
+                hint=f"use --set {name}={_example(cls, name)}",
+            ) from None
+
     def _check(self, where: str) -> None:
         counts = {name: len(getattr(self, name)) for name in ("patch", "tile", "overlap")}
         if self.spacing is not None:
@@ -187,12 +209,13 @@ class Plan(BaseModel):
                     f"{where}: {name} has {count} values for {self.dims} axes",
                     hint=f"give one value per axis, for example {name}={','.join(['64'] * self.dims)}",
                 )
-        for name in ("patch", "tile"):
-            if min(getattr(self, name)) < 1:
-                raise PlanError(
-                    f"{where}: {name} {getattr(self, name)} has a size below 1",
-                    hint=f"use sizes of at least 1 for {name}",
-                )
+        for name in ("strides", "kernels"):
+            for values in getattr(self, name):
+                if len(values) != self.dims:
+                    raise PlanError(
+                        f"{where}: {name} has {shown(values)} for {self.dims} axes",
+                        hint=f"give one value per axis and level, or set width alone and {name} follow",
+                    )
         if len(self.normalization) != self.channels:
             raise PlanError(
                 f"{where}: {len(self.normalization)} normalisations for {self.channels} channels",
@@ -203,6 +226,20 @@ class Plan(BaseModel):
                 f"{where}: {len(self.width)} widths need {len(self.width) - 1} strides and {len(self.width)} kernels, "
                 f"not {len(self.strides)} and {len(self.kernels)}",
                 hint="set width alone, and strides and kernels follow",
+            )
+        if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
+            raise PlanError(
+                f"{where}: kernels has an even size: {shown(self.kernels)}", hint="use odd sizes, such as 3"
+            )
+        if self.class_weights is not None and len(self.class_weights) != self.classes:
+            raise PlanError(
+                f"{where}: {len(self.class_weights)} class_weights for {self.classes} classes",
+                hint=f"give one per class, background first: {', '.join(self.labels.names)}",
+            )
+        if self.class_weights is not None and self.loss == "soft_dice":
+            raise PlanError(
+                f"{where}: the loss soft_dice counts all classes alike and takes no class_weights",
+                hint="set class_weights=none, or loss=dice_and_cross_entropy",
             )
         if any(axis not in range(self.dims) for axis in self.mirror_axes):
             raise PlanError(
@@ -216,6 +253,28 @@ class Plan(BaseModel):
         return [
             (name, shown(values[name]), self.reasons[name]) for name in type(self).model_fields if name in self.reasons
         ]
+
+
+def _example(plan: type[Plan], name: str) -> str:
+    """A value that a setting could have, for a hint."""
+    examples = {
+        "spacing": "1,0.5,0.5",
+        "normalization": "zscore",
+        "width": "16,32,64",
+        "strides": '"2,2 ; 2,2"',
+        "kernels": '"3,3 ; 3,3 ; 3,3"',
+        "patch": "256,256",
+        "tile": "512,512",
+        "overlap": "64,64",
+        "class_weights": "1,2",
+        "mirror_axes": "0,1",
+        "learning_rate": "0.001",
+        "ema": "0.99",
+        "foreground": "0.33",
+    }
+    kind = plan.model_fields[name].annotation
+    choices = [str(choice) for choice in get_args(kind)]
+    return examples.get(name) or " or ".join(choices) or ("yes or no" if kind is bool else "1")
 
 
 def shown(value: object) -> str:

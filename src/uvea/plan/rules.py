@@ -19,7 +19,8 @@ from uvea.errors import PlanError
 from uvea.plan.budget import Budget
 from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.machine import Machine
-from uvea.plan.plan import Plan
+from uvea.plan.memory import Network, patch_bytes, prediction_bytes, step_bytes, weight_bytes
+from uvea.plan.plan import Plan, shown
 
 T = TypeVar("T")
 
@@ -30,6 +31,12 @@ THIN = 8
 
 ANISOTROPIC = 3.0
 """From this ratio of spacings on, the thick axis gets flat kernels until the others have caught up."""
+
+MEMORY_SHARE = 0.5
+"""Share of the free memory that a training step may take by itself; prepared images and the system need the rest."""
+
+ACCELERATOR_SHARE = 0.8
+"""The same of an accelerator's memory, where no images are kept."""
 
 FEW_CLASSES_PIXELS = 0.01
 """A class with a smaller share of the pixels than this is rare."""
@@ -61,7 +68,7 @@ def decide(
     Raises:
         PlanError: for a setting that does not exist or cannot have that value.
     """
-    said = {name: _parse(name, text) for name, text in overrides.items()}
+    said = {name: Plan.checked(name, _parse(name, text)) for name, text in overrides.items()}
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
 
@@ -74,16 +81,38 @@ def decide(
 
     gpu = machine.accelerator is not None
     dims = settle("dims", lambda: _dims(fingerprint))
-    if dims not in (2, 3):
-        raise PlanError(f"dims cannot be {dims!r}", hint="use --set dims=2 or --set dims=3")
-    if dims > len(fingerprint.axes):
-        raise PlanError("dims cannot be 3: the images have two axes", hint="leave out --set dims=3")
+    if dims == 3 and fingerprint.axes != "zyx":
+        raise PlanError(
+            f"dims cannot be 3: the images have the axes {fingerprint.axes}",
+            hint="leave out --set dims=3, or name the axes of volumes with --axes zyx",
+        )
+    for name in ("spacing", "patch", "tile", "overlap"):
+        _check_count(name, said.get(name), dims)
     spacing = settle("spacing", lambda: _spacing(fingerprint, dims))
     shape = _resampled_shape(fingerprint, spacing, dims)
     grid = _grid_spacing(fingerprint, spacing, dims)
     settle("normalization", lambda: _normalization(fingerprint))
-    patch = settle("patch", lambda: _patch(shape, dims, gpu=gpu))
-    _check_count("patch", patch, dims)
+    if len(values["normalization"]) == 1:
+        values["normalization"] *= fingerprint.channels
+
+    def network_for(patch: tuple[int, ...]) -> Network:
+        strides, kernels, why = _levels(patch, grid)
+        width = said.get("width") or _width(len(strides) + 1, dims, gpu=gpu, why=why)[0]
+        if len(width) - 1 != len(strides):
+            strides, kernels, _ = _levels(patch, grid, levels=len(width))
+        if len(said.get("strides", ())) == len(width) - 1:
+            strides = said["strides"]
+        return Network(
+            channels=fingerprint.channels,
+            classes=labels.classes,
+            width=width,
+            strides=strides,
+            kernels=kernels,
+            convs=said.get("convs", 2),
+            residual=said.get("block") == "residual",
+        )
+
+    patch = settle("patch", lambda: _fitting_patch(_patch(shape, dims, gpu=gpu), network_for, machine))
     strides, kernels, why = _levels(patch, grid)
     width = settle("width", lambda: _width(len(strides) + 1, dims, gpu=gpu, why=why))
     if len(width) - 1 != len(strides):
@@ -93,11 +122,13 @@ def decide(
     settle("kernels", lambda: (kernels, "3 along every axis that is not much coarser than the others"))
     settle("block", lambda: ("plain", "as accurate as residual blocks in small budgets, and faster"))
     settle("convs", lambda: (2, "as in the U-Net paper"))
-    batch = settle("batch", lambda: _batch(patch, fingerprint.cases, gpu=gpu))
+    network = network_for(patch)
+    batch = settle("batch", lambda: _fitting_batch(_batch(patch, fingerprint.cases, gpu=gpu), network, patch, machine))
+    _refuse_too_large(network, patch, batch, machine)
     settle("norm", lambda: _norm(batch))
     settle("deep_supervision", lambda: (False, "pays in long trainings only"))
     settle("loss", lambda: ("dice_and_cross_entropy", "Dice follows the score, cross-entropy steadies it"))
-    settle("class_weights", lambda: _class_weights(fingerprint, labels))
+    settle("class_weights", lambda: _class_weights(fingerprint, labels, loss=values["loss"]))
     settle("foreground", lambda: _foreground(fingerprint))
     settle("optimizer", lambda: ("adamw", "reaches a good model in few steps"))
     settle("learning_rate", lambda: (0.003, "largest that was stable on all data tried; see docs/log.md"))
@@ -110,7 +141,7 @@ def decide(
     mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
-    settle("tile", lambda: _tile(patch, strides, gpu=gpu))
+    settle("tile", lambda: _fitting_tile(_tile(patch, strides, gpu=gpu), network, patch, machine))
     settle("overlap", lambda: _overlap(values["tile"], patch))
     for name in ("minutes", "epochs", "steps"):
         value = getattr(budget, name)
@@ -156,13 +187,17 @@ def _parse(name: str, text: str) -> Any:
             hint=f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}",
         )
     plain = text.strip()
-    if plain.lower() in ("none", ""):
-        return () if name == "mirror_axes" else None
+    if plain.lower() == "none" and name != "norm":
+        return () if name in ("mirror_axes", "strides") else None
+    if not plain:
+        raise PlanError(f"{name} is set to nothing", hint=f"give a value after --set {name}=")
+    if name == "normalization" and plain[0] != "[":
+        return tuple(_scheme(part) for part in plain.split(";"))
     if plain.lower() in ("yes", "true", "on"):
         return True
     if plain.lower() in ("no", "false", "off"):
         return False
-    if name in ("strides", "kernels") and ";" in plain:
+    if name in ("strides", "kernels") and plain[0] != "[":
         return tuple(tuple(_number(name, item) for item in part.split(",")) for part in plain.split(";"))
     if plain[0] in "[{":
         try:
@@ -174,6 +209,15 @@ def _parse(name: str, text: str) -> Any:
     return values if name in listed else values[0] if len(values) == 1 else values
 
 
+def _scheme(text: str) -> dict[str, Any]:
+    """How one channel is normalised: "percentile low=1 high=99.8"; the kind alone is enough."""
+    scheme: dict[str, Any] = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        scheme |= {name: _number(name, value)} if equals else {"kind": word}
+    return scheme
+
+
 def _number(name: str, text: str) -> Any:
     for kind in (int, float):
         try:
@@ -183,11 +227,11 @@ def _number(name: str, text: str) -> Any:
     return text.strip()
 
 
-def _check_count(name: str, values: Any, dims: int) -> None:
-    if not isinstance(values, tuple) or len(values) != dims or not all(isinstance(v, int) and v > 0 for v in values):
+def _check_count(name: str, values: tuple[float, ...] | None, dims: int) -> None:
+    if values is not None and len(values) != dims:
         raise PlanError(
-            f"{name} cannot be {values!r}: {dims} whole numbers are needed",
-            hint=f"use --set {name}={','.join(['64'] * dims)}",
+            f"{name} cannot be {shown(values)}: {dims} numbers are needed, one per axis",
+            hint=f"use --set {name}={','.join([shown(values[-1]) if values else '64'] * dims)}",
         )
 
 
@@ -196,7 +240,7 @@ def _dims(fingerprint: Fingerprint) -> tuple[int, str]:
         return 2, "the images have two axes"
     if fingerprint.axes == "tyx":
         return 2, "a time series is a row of images, not a volume"
-    slices, *plane = fingerprint.shape_median
+    slices = fingerprint.shape_median[0]
     if slices < THIN:
         return 2, f"volumes of {slices} slices are too thin for three dimensions"
     coarse = fingerprint.spacing_median[0] / max(fingerprint.spacing_median[1:])
@@ -217,7 +261,9 @@ def _spacing(fingerprint: Fingerprint, dims: int) -> tuple[tuple[float, ...] | N
 
 
 def _resampled_shape(fingerprint: Fingerprint, spacing: tuple[float, ...] | None, dims: int) -> tuple[int, ...]:
-    return fingerprint.shape_median[-dims:]  # at the median spacing, which is also the target
+    shape, have = fingerprint.shape_median[-dims:], fingerprint.spacing_median[-dims:]
+    wanted = spacing or have
+    return tuple(max(1, round(n * old / new)) for n, old, new in zip(shape, have, wanted, strict=True))
 
 
 def _grid_spacing(fingerprint: Fingerprint, spacing: tuple[float, ...] | None, dims: int) -> tuple[float, ...]:
@@ -245,7 +291,8 @@ def _normalization(fingerprint: Fingerprint) -> tuple[tuple[Normalization, ...],
         low, high = fingerprint.foreground_low[0], fingerprint.foreground_high[0]
         return (
             schemes,
-            f"values down to {fingerprint.minimum:g} look like CT: clipped to the foreground's range {low:g} to {high:g}",
+            f"values down to {fingerprint.minimum:g} look like CT: "
+            f"clipped to the foreground's range {low:g} to {high:g}",
         )
     if len(fingerprint.axes) == 3 and fingerprint.unit == "mm" and fingerprint.zeros >= 0.5:
         return (
@@ -281,7 +328,7 @@ def _levels(
     size, spacing = list(patch), list(grid)
     strides: list[tuple[int, ...]] = []
     kernels = []
-    most = levels - 1 if levels is not None else (4 if len(patch) == 2 else 4)
+    most = levels - 1 if levels is not None else 4
     while True:
         finest = min(spacing)
         kernels.append(tuple(1 if one >= ANISOTROPIC * finest else 3 for one in spacing))
@@ -311,19 +358,87 @@ def _width(levels: int, dims: int, *, gpu: bool, why: str) -> tuple[tuple[int, .
         base, most = 32, 512 if dims == 2 else 320
         reason = f"{base} channels at the top, doubling"
     else:
-        base, most = (16, 256) if dims == 2 else (16, 256)
+        base, most = 16, 256
         reason = f"{base} channels at the top: on a processor, more steps are worth more than more channels"
     return tuple(min(most, base * 2**level) for level in range(levels)), reason
 
 
 def _batch(patch: tuple[int, ...], cases: int, *, gpu: bool) -> tuple[int, str]:
     pixels = prod(patch)
-    if len(patch) == 2:
-        most = 12 * 512 * 512 if gpu else 4 * 256 * 256
-    else:
-        most = 2 * 128**3 if gpu else 4 * 64 * 64 * 24
+    usual = {2: 12 * 512 * 512, 3: 2 * 128**3} if gpu else {2: 4 * 256 * 256, 3: 4 * 64 * 64 * 24}
+    most = usual[len(patch)]
     size = max(2, min(32, most // pixels))
     return size, f"{size} patches of {_times(patch)} make {size * pixels / 1e6:.2g} million pixels a step"
+
+
+def _free(machine: Machine) -> int:
+    """Bytes free where the network will be."""
+    return machine.memory_bytes if machine.accelerator_memory_bytes is None else machine.accelerator_memory_bytes
+
+
+def _room(machine: Machine) -> float:
+    """How much of it a training step may take where uvea chooses."""
+    return _free(machine) * (MEMORY_SHARE if machine.accelerator_memory_bytes is None else ACCELERATOR_SHARE)
+
+
+def _fitting_patch(
+    usual: tuple[tuple[int, ...], str], network_for: Callable[[tuple[int, ...]], Network], machine: Machine
+) -> tuple[tuple[int, ...], str]:
+    """The usual patch, its longest axis shortened until a batch of two fits, and to multiples of the strides."""
+    patch, reason = usual
+    unit = 16 if len(patch) == 2 else 8
+    size = list(patch)
+    while max(size) > unit and step_bytes(network_for(tuple(size)), size, 2) > _room(machine):
+        longest = size.index(max(size))
+        size[longest] = (size[longest] - 1) // unit * unit
+    if tuple(size) != patch:
+        reason += f"; of that, what fits in {_memory(machine)}"
+    # The network would pad the rest of a stride, and learn from the padding.
+    totals = [prod(along) for along in zip(*network_for(tuple(size)).strides, strict=True)] or [1] * len(size)
+    return tuple(n // total * total or n for n, total in zip(size, totals, strict=True)), reason
+
+
+def _fitting_batch(
+    usual: tuple[int, str], network: Network, patch: tuple[int, ...], machine: Machine
+) -> tuple[int, str]:
+    """The usual batch, or as much of it as fits."""
+    fit = max(1, _most_patches(network, patch, machine))
+    if fit >= usual[0]:
+        return usual
+    return fit, f"{fit} patches of {_times(patch)} are what fits in {_memory(machine)}"
+
+
+def _fitting_tile(
+    usual: tuple[tuple[int, ...], str], network: Network, patch: tuple[int, ...], machine: Machine
+) -> tuple[tuple[int, ...], str]:
+    """The usual tile, or the size of the patch, which takes less than its training."""
+    if prediction_bytes(network, usual[0]) <= _room(machine):
+        return usual
+    return patch, f"as large as the patch: larger tiles do not fit in {_memory(machine)}"
+
+
+def _refuse_too_large(network: Network, patch: tuple[int, ...], batch: int, machine: Machine) -> None:
+    needed, fit = step_bytes(network, patch, batch), _most_patches(network, patch, machine)
+    if needed > _free(machine):
+        raise PlanError(
+            f"batch {batch} of {_times(patch)} needs about {_gibibytes(needed)}, "
+            f"{machine.accelerator or 'this machine'} has {_gibibytes(_free(machine))} free",
+            hint=f"use --set batch={fit}"
+            if fit >= 1
+            else "set a smaller patch or width, leave both to be decided, or close other programs",
+        )
+
+
+def _most_patches(network: Network, patch: tuple[int, ...], machine: Machine) -> int:
+    return int((_room(machine) - weight_bytes(network)) // patch_bytes(network, patch))
+
+
+def _memory(machine: Machine) -> str:
+    return f"{_gibibytes(_room(machine))}, {_room(machine) / _free(machine):.0%} of the free memory"
+
+
+def _gibibytes(count: float) -> str:
+    return f"{count / 2**30:.2g} GiB" if count < 10 * 2**30 else f"{count / 2**30:.0f} GiB"
 
 
 def _norm(batch: int) -> tuple[str, str]:
@@ -332,7 +447,9 @@ def _norm(batch: int) -> tuple[str, str]:
     return "batch", "fastest, costs nothing in prediction, and tiles agree with whole images"
 
 
-def _class_weights(fingerprint: Fingerprint, labels: LabelMap) -> tuple[tuple[float, ...] | None, str]:
+def _class_weights(fingerprint: Fingerprint, labels: LabelMap, *, loss: str) -> tuple[tuple[float, ...] | None, str]:
+    if loss == "soft_dice":
+        return None, "Dice counts every class alike"
     rare = [
         name
         for name, share in zip(labels.names[1:], fingerprint.class_fraction[1:], strict=True)
@@ -367,6 +484,9 @@ def _mirror_axes(fingerprint: Fingerprint, dims: int) -> tuple[tuple[int, ...], 
                 axis for axis in axes if axis != side
             ), "all but left-right: left and right are different labels"
         return (), "left and right are different labels, and a body has a head and a front"
+    if fingerprint.mirror_pairs and side is not None and side >= 0:
+        left, right = fingerprint.mirror_pairs[0]
+        return (), f"'{left}' and '{right}' lie like left and right of one thing, and a body has a head and a front"
     if side is not None and side >= 0:
         return (side,), "a body looks alike in the mirror, but has a head and a front"
     return axes, "such images could have been taken from any side"

@@ -48,12 +48,13 @@ def unpack(
         progress = Progress(**{field.name: values[field.name] for field in fields(Progress)})
         network.load_state_dict(_part(tensors, "network."))
         state: dict[int, dict[str, Any]] = {}
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for name, value in _part(tensors, "optimizer.").items():
             index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(index), {})[key] = _laid_out_like(weights[int(index)], value)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"the checkpoint does not fit this run: {' '.join(str(error).split())[:200]}",
             hint="train again from the start with --overwrite",
@@ -61,6 +62,18 @@ def unpack(
     if average is not None:
         average.load_state_dict(_part(tensors, "average."))
     return progress
+
+
+def _laid_out_like(weight: Tensor, value: Tensor) -> Tensor:
+    """Order the memory of a state tensor as that of its weight, which files do not keep.
+
+    Fused optimizers walk through both in step: with a channels-last weight they would else mix up its elements.
+    """
+    if value.ndim == 0:  # a counter
+        return value
+    if value.shape != weight.shape:
+        raise ValueError(f"optimizer state of {tuple(value.shape)} for a weight of {tuple(weight.shape)}")
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -140,14 +140,10 @@ def train(
             probed.append(time.perf_counter() - before)
         progress.seconds = time.perf_counter() - started
 
-        just_probed = progress.steps is None and len(probed) >= PROBE_STEPS and sum(probed) >= probe_seconds
+        just_probed = progress.steps is None and _known(probed, probe_seconds)
         if just_probed or (progress.steps is not None and _due(progress)):
             mean = float(total) / counted
-            if not math.isfinite(mean):
-                raise ModelError(
-                    f"the loss became {mean} before step {progress.step}",
-                    hint="train with a lower learning rate (--set learning_rate=0.0003) or --set precision=float32",
-                )
+            _refuse_no_number(mean, progress.step)
             total, counted = torch.zeros(()), 0
             began = time.perf_counter()
             score = hooks.validate()
@@ -164,14 +160,29 @@ def train(
             hooks.save(progress, is_best)
         hooks.listen(progress, float(smooth))
         if hooks.stop() and progress.step != progress.steps:
+            _refuse_no_number(float(smooth), progress.step)
             hooks.save(progress, False)
             break
     return progress
 
 
+def _refuse_no_number(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise ModelError(
+            f"the loss became {loss} before step {step}",
+            hint="train with a lower learning rate (--set learning_rate=0.0003) or --set precision=float32",
+        )
+
+
 def _due(progress: Progress) -> bool:
     assert progress.every is not None
     return progress.step % progress.every == 0 or progress.step == progress.steps
+
+
+def _known(probed: list[float], probe_seconds: float) -> bool:
+    """Whether enough steps were timed; where a step takes seconds, fewer have to do."""
+    spent = sum(probed)
+    return (len(probed) >= PROBE_STEPS and spent >= probe_seconds) or spent >= 4 * probe_seconds
 
 
 def _fix_steps(progress: Progress, left: float, step_seconds: float, validation_seconds: float) -> None:

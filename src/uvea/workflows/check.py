@@ -14,8 +14,9 @@ from uvea.arrays.labels import LabelMap
 from uvea.datasets.case import DataOptions, Dataset, Finding
 from uvea.datasets.check import check as find_faults
 from uvea.datasets.discover import NO_OPTIONS, discover
-from uvea.datasets.duplicates import neighbours_alike
-from uvea.datasets.split import Split, neighbour_pairs, split_from_file
+from uvea.datasets.duplicates import exact_copies, near_copies, neighbours_alike
+from uvea.datasets.split import Split, neighbour_pairs, split_from_file, splits_from_file
+from uvea.datasets.split import folds as choose_folds
 from uvea.datasets.split import split as choose_split
 from uvea.datasets.survey import CaseFacts, Survey
 from uvea.datasets.survey import survey as read_all
@@ -35,8 +36,8 @@ class CheckReport:
     findings: tuple[Finding, ...]
     """Errors and warnings; errors stop a training."""
 
-    split: Split | None
-    """How it would be divided; None where it cannot be, which is an error among the findings."""
+    splits: tuple[Split, ...]
+    """How it would be divided: one, or one per fold; none where it cannot be, which is an error among the findings."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -60,9 +61,9 @@ class CheckReport:
         ]
         if groups := {case.group for case in cases if case.group is not None}:
             rows.insert(3, ("groups", str(len(groups))))
-        if self.split is not None:
-            sizes = f"{len(self.split.train)} to train, {len(self.split.val)} to validate"
-            rows.append(("split", f"{sizes}: {self.split.reason}"))
+        for split in self.splits:
+            sizes = f"{len(split.train)} to train, {len(split.val)} to validate"
+            rows.append(("split", f"{sizes}: {split.reason}"))
         return rows
 
 
@@ -71,6 +72,7 @@ def check(
     *,
     options: DataOptions = NO_OPTIONS,
     split_file: Path | None = None,
+    folds: int = 1,
     listen: Listener = silent,
 ) -> CheckReport:
     """Find, read and judge a dataset; nothing is written.
@@ -78,29 +80,50 @@ def check(
     Args:
         source: a folder, or a CSV table.
         options: what the user says about the data.
-        split_file: the user's own split, CSV or JSON.
+        split_file: the user's own split, CSV or JSON; with folds, a JSON list of them.
+        folds: 1, or the number of parts for cross-validation.
         listen: told how many cases were read.
 
     Raises:
-        DatasetError: if there is no dataset at all, or the split file is at fault. Everything else is a finding.
+        DatasetError: if there is no dataset at all, or the split file or the number of folds is at fault.
+            Everything else is a finding.
     """
     dataset = discover(Path(source), options=options)
     survey = read_all(
         dataset, options=options, advance=lambda done, total: listen(Progress("reading the data", done, total))
     )
-    split, problems = _split(dataset, survey, split_file)
-    findings = find_faults(dataset, survey, splits=None if split is None else [split])
-    return CheckReport(dataset=dataset, survey=survey, findings=(*findings, *problems), split=split)
-
-
-def _split(dataset: Dataset, survey: Survey, split_file: Path | None) -> tuple[Split | None, list[Finding]]:
+    near = near_copies(survey)
+    splits: tuple[Split, ...] = ()
+    problems: list[Finding] = []
     if split_file is not None:
-        return split_from_file(split_file, dataset.cases), []
-    consecutive = neighbours_alike(survey, neighbour_pairs(dataset.cases))
-    try:
-        return choose_split(dataset.cases, consecutive=consecutive), []
-    except DatasetError as error:
-        return None, [Finding(severity="error", kind="split", problem=error.problem, hint=error.hint)]
+        splits = _read_splits(split_file, dataset, folds)
+    else:
+        consecutive = neighbours_alike(survey, neighbour_pairs(dataset.cases))
+        copies = [*exact_copies(survey), *near]
+        try:
+            if folds == 1:
+                splits = (choose_split(dataset.cases, consecutive=consecutive, copies=copies),)
+            else:
+                splits = tuple(choose_folds(dataset.cases, folds, consecutive=consecutive, copies=copies))
+        except DatasetError as error:
+            if folds != 1 and any(case.mask for case in dataset.cases):
+                raise
+            problems.append(Finding(severity="error", kind="split", problem=error.problem, hint=error.hint))
+    findings = find_faults(dataset, survey, splits=splits, near=near)
+    return CheckReport(dataset=dataset, survey=survey, findings=(*findings, *problems), splits=splits)
+
+
+def _read_splits(path: Path, dataset: Dataset, folds: int) -> tuple[Split, ...]:
+    """As many splits as there are folds: the user said both, so they must agree."""
+    if folds == 1:
+        return (split_from_file(path, dataset.cases),)
+    found = splits_from_file(path, dataset.cases)
+    if len(found) != folds:
+        raise DatasetError(
+            f"--folds {folds}, but '{path}' holds {len(found)} split{'s' if len(found) > 1 else ''}",
+            hint=f"use --folds {len(found)}" if len(found) > 1 else "leave out --folds, or list one split per fold",
+        )
+    return tuple(found)
 
 
 def _sizes(facts: list[CaseFacts]) -> str:

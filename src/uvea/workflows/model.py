@@ -42,7 +42,9 @@ class Model:
     engine: Engine
 
     @overload
-    def predict(self, image: Picture, *, mirror: bool = False) -> NDArray[np.generic]: ...
+    def predict(  # type: ignore[overload-overlap]  # text is a sequence too, of text
+        self, image: Picture, *, mirror: bool = False
+    ) -> NDArray[np.generic]: ...
     @overload
     def predict(self, image: Sequence[Picture], *, mirror: bool = False) -> list[NDArray[np.generic]]: ...
     def predict(
@@ -61,7 +63,9 @@ class Model:
             ShapeError: for axes or channels that the model was not trained on.
             ImageError: for files that cannot be read, and for NaN or infinite pixels.
         """
-        if isinstance(image, list | tuple):
+        if hasattr(image, "__array__"):  # also tensors, and arrays of other libraries
+            image = np.asarray(image)
+        if not isinstance(image, str | Path | np.ndarray | Image):
             return [self.predict(one, mirror=mirror) for one in image]
         mask = self.mask_of(_image(image, self.plan), mirror=mirror, where=_name(image)).array
         return mask[0] if len(mask) == 1 else mask
@@ -102,7 +106,7 @@ def load(path: str | Path, *, device: str | None = None) -> Model:
         network = build_network(plan)
         load_weights(one.weights, network)
         networks.append(network)
-    precision = choose(plan, networks[0], where)
+    precision = choose(plan, networks[0], where, training=False)
     return Model(
         folder=Path(path),
         plan=plan,
@@ -111,14 +115,14 @@ def load(path: str | Path, *, device: str | None = None) -> Model:
     )
 
 
-def choose(plan: Plan, network: nn.Module, device: torch.device) -> Precision:
+def choose(plan: Plan, network: nn.Module, device: torch.device, *, training: bool) -> Precision:
     """The precision the plan names, or what is measured to be faster and right here."""
     if plan.precision == "float32":
         return Precision(dtype="float32", channels_last=False, reason="float32: set by you")
     shape = (plan.batch, plan.channels, *plan.patch)
     if plan.precision == "bfloat16":
         return Precision(dtype="bfloat16", channels_last=device.type == "cpu", reason="bfloat16: set by you")
-    return choose_precision(network, shape, device)
+    return choose_precision(network, shape, device, training=training)
 
 
 def ready(network: nn.Module, precision: Precision, device: torch.device) -> nn.Module:
@@ -141,11 +145,22 @@ def _image(picture: Picture, plan: Plan) -> Image:
     array = np.asarray(picture)
     if array.dtype.kind not in "biuf":
         raise ShapeError(f"an array of {array.dtype} is no image", hint="give integers or floats")
-    if array.ndim == plan.dims and plan.channels == 1:
+    if array.ndim == plan.dims and (plan.channels == 1 or plan.colour):
         array = array[None]
+    if not array.size:
+        raise ShapeError(
+            f"an array of {'×'.join(map(str, array.shape))} has no pixels",
+            hint="give at least one pixel along each axis",
+        )
+    if array.ndim in (3, 4) and len(array) != plan.channels and not (plan.colour and len(array) == 1):
+        raise ShapeError(
+            f"an array of {'×'.join(map(str, array.shape))} starts with {len(array)} channels, "
+            f"the model was trained on {plan.channels}",
+            hint="put the channels first, with numpy.moveaxis(array, -1, 0) or array[None]: (c, y, x) or (c, z, y, x)",
+        )
     if array.ndim not in (3, 4):
         raise ShapeError(
-            f"an array of {array.ndim} axes ({'×'.join(map(str, array.shape))}) is no image for this {plan.dims}D model",
+            f"an array of {array.ndim} axes ({'×'.join(map(str, array.shape))}) is no image for a {plan.dims}D model",
             hint="give (c, y, x) or (c, z, y, x)",
         )
     return Image(array=array, axes="yx" if array.ndim == 3 else "zyx", spacing=(), unit="px")

@@ -10,9 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from uvea.datasets.case import DataOptions, Finding
-from uvea.datasets.duplicates import neighbours_alike
 from uvea.datasets.discover import NO_OPTIONS
-from uvea.datasets.split import Split, folds as choose_folds, neighbour_pairs
+from uvea.datasets.split import Split
 from uvea.datasets.survey import Survey
 from uvea.errors import DatasetError
 from uvea.models.device import describe_machine, find_device
@@ -30,8 +29,11 @@ class PlanReport:
 
     plan: Plan
     check: CheckReport
-    splits: tuple[Split, ...]
-    """One, or one per fold."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """One, or one per fold."""
+        return self.check.splits
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -58,17 +60,17 @@ def plan(
         options: what the user says about the data.
         budget: how long to train; ten minutes where nothing is said.
         overrides: decisions of the user by name, as text.
-        split_file: the user's own split.
+        split_file: the user's own split, or splits where there are folds.
         folds: 1, or the number of parts for cross-validation.
         seed: of the training.
         device: to plan for; None takes the best there is.
         listen: told how far it is.
 
     Raises:
-        DatasetError: if the data has errors; all of them are in the findings of `check`.
+        DatasetError: if the data has errors, all of which are in the findings of `check`, or cannot be split so.
         PlanError: for settings that do not exist or contradict each other.
     """
-    report = check(source, options=options, split_file=split_file, listen=listen)
+    report = check(source, options=options, split_file=split_file, folds=folds, listen=listen)
     if report.errors:
         first = report.errors[0]
         more = f" (and {len(report.errors) - 1} more)" if len(report.errors) > 1 else ""
@@ -83,7 +85,7 @@ def plan(
         files=len(report.dataset.cases[0].images),
         version=version("uvea"),
     )
-    return PlanReport(plan=made, check=report, splits=_splits(report, folds))
+    return PlanReport(plan=made, check=report)
 
 
 def data_hash(survey: Survey) -> str:
@@ -92,12 +94,3 @@ def data_hash(survey: Survey) -> str:
     for fact in sorted(survey.facts, key=lambda fact: fact.name):
         digest.update(f"{fact.name}\0{fact.image_hash}\0{fact.mask_hash}\n".encode())
     return digest.hexdigest()
-
-
-def _splits(report: CheckReport, folds: int) -> tuple[Split, ...]:
-    if folds > 1:
-        cases = report.dataset.cases
-        consecutive = neighbours_alike(report.survey, neighbour_pairs(cases))
-        return tuple(choose_folds(cases, folds, consecutive=consecutive))
-    assert report.split is not None
-    return (report.split,)

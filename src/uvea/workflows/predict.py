@@ -1,11 +1,16 @@
 """Predict image files: masks in the format, geometry and names of the input.
 
-    model + files -> read -> Model -> mask -> out/
+model + files -> read -> Model -> mask -> out/
 """
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from uvea.arrays.labels import LabelMap
 from uvea.datasets.discover import find_images
 from uvea.errors import OutputError
 from uvea.images import mask_suffix, read, read_channels, suffix_of, write
@@ -33,7 +38,7 @@ def predict_files(
         model: folder of a trained model, or the model itself.
         images: files, folders or globs.
         out: folder of the masks, made if need be. A mask has the name and the format of its image; for formats
-            that lose detail (JPEG) or cannot hold it, PNG.
+            that lose detail (JPEG), PNG; where PNG cannot hold the values of the training masks, TIFF.
         overwrite: whether masks that exist may be replaced; refused before anything is computed.
         probabilities: also write `NAME_probabilities`, one channel per class, float32, beside each mask: TIFF for
             pictures, else the format of the image.
@@ -53,15 +58,9 @@ def predict_files(
     sources = [images] if isinstance(images, str | Path) else list(images)
     found = find_images(sources, channels=plan.files)
     folder = Path(out)
-    targets = [_targets(folder, name, paths[0], probabilities) for name, paths in found]
+    targets = [_targets(folder, name, paths[0], plan.labels, probabilities=probabilities) for name, paths in found]
     _refuse_inputs(targets, [path for _, paths in found for path in paths])
-    if not overwrite:
-        there = [target for pair in targets for target in pair if target.exists()]
-        if there:
-            raise OutputError(
-                f"{there[0]} exists already" + (f" (and {len(there) - 1} more)" if len(there) > 1 else ""),
-                hint="choose another --out, or use --overwrite",
-            )
+    _refuse_outputs(folder, [target for pair in targets for target in pair], overwrite=overwrite)
     written: list[Path] = []
     for done, ((name, paths), pair) in enumerate(zip(found, targets, strict=True)):
         listen(Progress("predicting", done, len(found)))
@@ -83,13 +82,34 @@ def predict_files(
     return written
 
 
-def _targets(folder: Path, name: str, source: Path, probabilities: bool) -> list[Path]:
-    targets = [folder / f"{name}{mask_suffix(source)}"]
+def _targets(folder: Path, name: str, source: Path, labels: LabelMap, *, probabilities: bool) -> list[Path]:
+    mask = mask_suffix(source)
+    if mask == ".png" and labels.decode(np.zeros((1, 1), np.int16)).dtype not in (np.uint8, np.uint16):
+        mask = ".tif"
+    targets = [folder / f"{name}{mask}"]
     if probabilities:
         suffix = suffix_of(source)
         plain = suffix in (".png", ".jpg", ".jpeg", ".bmp")
         targets.append(folder / f"{name}_probabilities{'.tif' if plain else suffix}")
     return targets
+
+
+def _refuse_outputs(folder: Path, targets: Sequence[Path], *, overwrite: bool) -> None:
+    """Find out before anything is computed that a mask could not be written."""
+    twice = [target for target, count in Counter(targets).items() if count > 1]
+    if twice:
+        raise OutputError(f"two results would both be {twice[0]}", hint="predict their images into different folders")
+    there = [target for target in targets if (target.is_dir() if overwrite else target.exists())]
+    if there:
+        raise OutputError(
+            f"{there[0]} exists already" + (f" (and {len(there) - 1} more)" if len(there) > 1 else ""),
+            hint="choose another --out" + ("" if overwrite else ", or use --overwrite"),
+        )
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise OutputError(f"{nearest} is a file, not a folder for masks", hint="choose another --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"masks cannot be written to {nearest}", hint="choose an --out that can be written")
 
 
 def _refuse_inputs(targets: Sequence[Sequence[Path]], inputs: Sequence[Path]) -> None:

@@ -6,6 +6,7 @@ This file only puts the parts together; each part is a few lines away, in the fo
 says. Read it top to bottom to see what a training is.
 """
 
+import json
 import os
 import platform
 import signal
@@ -18,6 +19,7 @@ from functools import partial
 from math import ceil, prod
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +32,8 @@ from uvea.batches.sampler import TrainingCase, sampler
 from uvea.datasets.case import Case, DataOptions, Finding
 from uvea.datasets.discover import NO_OPTIONS, discover
 from uvea.datasets.split import Split
-from uvea.datasets.survey import read_image, read_mask, survey as read_all
+from uvea.datasets.survey import read_image, read_mask
+from uvea.datasets.survey import survey as read_all
 from uvea.errors import ModelError
 from uvea.evaluation import CaseScore, score_case, summarise, write_csv
 from uvea.images.image import Image
@@ -45,14 +48,16 @@ from uvea.plan.prepare import encode_mask, prepare_image, prepare_mask
 from uvea.reports.panels import Example
 from uvea.reports.training import training_report
 from uvea.training.average import Average
-from uvea.training.checkpoint import pack, unpack
-from uvea.training.loop import Hooks, Progress, train as run_loop
+from uvea.training.checkpoint import Packed, pack, unpack
+from uvea.training.loop import Hooks, Progress
+from uvea.training.loop import train as run_loop
 from uvea.training.losses import build_loss, deep
 from uvea.training.schedule import Schedule
 from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.events import Progress as Told
 from uvea.workflows.model import Model, choose, engine_for, load, ready
-from uvea.workflows.plan import data_hash, plan as make_plan
+from uvea.workflows.plan import data_hash
+from uvea.workflows.plan import plan as make_plan
 from uvea.workflows.workspace import Workspace
 
 WATCHED = 24
@@ -111,6 +116,7 @@ def train(
     began = time.monotonic()
     budget = Budget(minutes=minutes, epochs=epochs, steps=steps)
     space = Workspace(Path(out))
+    space.check_free(overwrite=overwrite)
     report = make_plan(
         source,
         options=options,
@@ -125,7 +131,7 @@ def train(
     space.claim(overwrite=overwrite)
     for finding in report.findings:
         listen(Message(f"{finding.problem} — {finding.hint}", "warning"))
-    report.plan.save(space.plan)
+    space.save_plan(report.plan)
     run = Run(
         space=space,
         plan=report.plan,
@@ -159,7 +165,8 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
     facts = space.load_run()
     plan = space.load_plan()
     try:
-        options = DataOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["options"].items()})
+        said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["options"].items()}
+        options = DataOptions(**said)
         splits = [Split(tuple(s["train"]), tuple(s["val"]), s["reason"]) for s in facts["splits"]]
         source, device, known = Path(facts["source"]), facts["device"], facts["data"]
         findings = tuple(Finding(severity=s, kind="kept", problem=p, hint=h) for s, p, h in facts["findings"])
@@ -207,7 +214,10 @@ def _train_parts(run: Run, splits: Sequence[Split], *, began: float) -> Model:
             # What is left of the whole, shared evenly by the folds that are still to come.
             left = began + 60 * run.plan.minutes - time.monotonic()
             budget_end = time.monotonic() + left / (len(splits) - number)
-        rows += _train_one(replace(run, space=space), split, label=label, ends=budget_end)
+        try:
+            rows += _train_one(replace(run, space=space), split, label=label, ends=budget_end)
+        finally:
+            space.forget_cache()
     if len(splits) > 1:
         write_csv(run.space.scores, rows, overwrite=True)
         _report(
@@ -221,7 +231,8 @@ def _train_parts(run: Run, splits: Sequence[Split], *, began: float) -> Model:
     mean = summarise(rows).dice.mean if rows else float("nan")
     run.listen(
         Message(
-            f"validation Dice {mean:.3f} over {len({row.case for row in rows})} cases; the model is in {run.space.folder}"
+            f"validation Dice {mean:.3f} over {len({row.case for row in rows})} cases; "
+            f"the model is in {run.space.folder}"
         )
     )
     return load(run.space.folder, device=str(run.device))
@@ -236,14 +247,14 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
 
     torch.manual_seed(plan.seed)
     network = build_network(plan)
-    precision = choose(plan, network, run.device)
+    packed, trouble = space.load_checkpoint()
+    precision = _kept_precision(packed, run.device) or choose(plan, network, run.device, training=True)
     listen(Message(precision.reason))
     placed = precision.prepare(network.to(run.device))
     assert isinstance(placed, nn.Module)
     optimizer = _optimizer(placed, plan)
     average = Average(placed, plan.ema) if plan.ema else None
     progress = Progress(steps=_steps(plan, training))
-    packed, trouble = space.load_checkpoint()
     if packed is not None:
         progress = unpack(packed, placed, optimizer, average)
         listen(Message(f"{label} continues after step {progress.step}"))
@@ -269,10 +280,12 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
         return ends - time.monotonic() - ENDING_SECONDS - scoring_seconds[0] * len(split.val)
 
     def save(progress: Progress, is_best: bool) -> None:
-        space.save_checkpoint(pack(placed, optimizer, average, progress))
+        # The checkpoint last: whatever ends the process in between, it never knows of weights that are not there.
         if is_best:
             save_weights(space.weights, current())
         space.save_history(progress.history)
+        tensors, words = pack(placed, optimizer, average, progress)
+        space.save_checkpoint((tensors, {**words, "precision": json.dumps([run.device.type, asdict(precision)])}))
 
     with _graceful() as interrupted:
         hooks = Hooks(
@@ -294,7 +307,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
             autocast=engine.autocast,
             clip=plan.clip,
         )
-    if progress.step != progress.steps:
+    if interrupted.is_set() or progress.step != progress.steps:
         raise KeyboardInterrupt
     save_weights(space.last, current())
     best = build_network(plan)
@@ -317,13 +330,24 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
     return rows
 
 
+def _kept_precision(packed: Packed | None, device: torch.device) -> Precision | None:
+    """The precision that a run was begun in: measured again, it might come out otherwise, and so would the weights."""
+    if packed is None:
+        return None
+    try:
+        kind, values = json.loads(packed[1]["precision"])
+        return Precision(**values) if kind == device.type else None
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
 def _cache(run: Run, names: Sequence[str]) -> dict[str, TrainingCase]:
     """Read and prepare all cases; in files where memory is short."""
     plan = run.plan
     grid = plan.fingerprint.shape_median
     size = len(names) * prod(grid) * (4 * plan.channels + 2)
     free = describe_machine().memory_bytes
-    folder = run.space.run / "cache" if size > CACHE_SHARE * free else None
+    folder = run.space.cache if size > CACHE_SHARE * free else None
 
     def prepare(name: str) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
         case = run.cases[name]
@@ -352,7 +376,9 @@ def _as_trained(case: TrainingCase, plan: Plan) -> list[TrainingCase]:
 def _steps(plan: Plan, training: Sequence[TrainingCase]) -> int | None:
     if plan.epochs is None:
         return plan.steps
-    patches = sum(prod(ceil(n / p) for n, p in zip(case.labels.shape, plan.patch, strict=True)) for case in training)
+    patches: int = sum(
+        prod(ceil(n / p) for n, p in zip(case.labels.shape, plan.patch, strict=True)) for case in training
+    )
     return max(1, round(plan.epochs * patches / plan.batch))
 
 
@@ -434,9 +460,9 @@ def _score(
     engine: Engine,
 ) -> list[CaseScore]:
     """Predict whole images with the real prediction code and compare them with their masks."""
-    network = build_network(run.plan)
-    network.load_state_dict(weights)
-    network = ready(network, precision, run.device)
+    fresh = build_network(run.plan)
+    fresh.load_state_dict(weights)
+    network = ready(fresh, precision, run.device)
     rows: list[CaseScore] = []
     for name in names:
         found = segment_prepared([network], cached[name].image, run.plan, engine=engine)
@@ -526,8 +552,9 @@ def _teller(listen: Listener, label: str, at_start: Progress, ends: float | None
         if progress.steps is None:
             assert ends is not None
             left = max(0.0, ends - now)
-            done = now - began
-            listen(Told(label, done, done + left, seconds_left=left, figures=figures))
+            # How many steps there will be is not known yet.
+            done = int(now - began)
+            listen(Told(label, done, done + ceil(left), seconds_left=left, figures=figures))
             return
         each = (now - began) / max(progress.step - first, 1)
         left = each * (progress.steps - progress.step)
@@ -556,4 +583,5 @@ def _graceful() -> Iterator[threading.Event]:
         yield asked
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: it was set from outside of Python and cannot be set again from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -2,13 +2,15 @@
 
 model/
   plan.json  weights.safetensors  last.safetensors  history.csv  scores.csv  report.html
-  run/run.json  run/checkpoint.safetensors  run/checkpoint.previous.safetensors
+  run/run.json  run/checkpoint.safetensors  run/checkpoint.previous.safetensors  run/cache/
   fold_1/ ... fold_5/                     the same, where there are folds
 """
 
 import csv
+import io
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from uvea.plan.plan import Plan
 from uvea.training.checkpoint import Packed
 
 OURS = ("plan.json", "weights.safetensors", "last.safetensors", "history.csv", "scores.csv", "report.html")
-RUN = ("run.json", "checkpoint.safetensors", "checkpoint.previous.safetensors")
+RUN = ("run.json", "checkpoint.safetensors", "checkpoint.previous.safetensors", "checkpoint.next.safetensors")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Workspace:
         """The state before the newest."""
         return self.run / "checkpoint.previous.safetensors"
 
+    @property
+    def cache(self) -> Path:
+        """Prepared cases, where they do not fit in memory."""
+        return self.run / "cache"
+
     def fold(self, number: int) -> "Workspace":
         """The folder of fold `number`, counted from 1."""
         return Workspace(self.folder / f"fold_{number}")
@@ -83,38 +90,58 @@ class Workspace:
         found = sorted(self.folder.glob("fold_*"), key=lambda path: (len(path.name), path.name))
         return [Workspace(path) for path in found if path.is_dir()] or [self]
 
-    def claim(self, *, overwrite: bool) -> None:
-        """Make the folder; refuse one with other things in it, and a model unless it may be overwritten.
+    def check_free(self, *, overwrite: bool) -> None:
+        """Refuse a folder with other things in it, and a model unless it may be overwritten; changes nothing.
 
         Raises:
-            OutputError: nothing was changed then.
+            OutputError: if a model cannot be written here.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError(f"{self.folder} is a file", hint="choose another --out")
-        there = sorted(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
+        try:
+            there = sorted(path.name for path in self.folder.iterdir())
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            raise OutputError(f"{self.folder} is a file, or in one", hint="choose another --out") from None
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
         if there and not overwrite:
             hint = "choose another --out, or use --overwrite"
-            if self.run.exists():
+            if (self.run / "run.json").exists():
                 hint = f"continue it with `uvea train --resume {self.folder}`, choose another --out, or use --overwrite"
-            raise OutputError(f"{self.folder} is not empty ({', '.join(there[:3])}…)", hint=hint)
+            raise OutputError(f"{self.folder} is not empty ({_some(there)})", hint=hint)
         foreign = [name for name in there if name not in (*OURS, "run") and not name.startswith("fold_")]
         if foreign:
             raise OutputError(
-                f"{self.folder} holds things that are no part of a model ({', '.join(foreign[:3])})",
+                f"{self.folder} holds things that are no part of a model ({_some(foreign)})",
                 hint="choose another --out, or move them away",
             )
-        for space in {self, *self.folds()}:
-            for path in (*(space.folder / name for name in OURS), *(space.run / name for name in RUN)):
-                path.unlink(missing_ok=True)
-            for folder in (space.run, *([space.folder] if space != self else [])):
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+
+    def claim(self, *, overwrite: bool) -> None:
+        """Make the folder, and remove an older model from it.
+
+        Raises:
+            OutputError: as `check_free`, or if the folder cannot be made.
+        """
+        self.check_free(overwrite=overwrite)
         try:
+            for space in {self, *self.folds()}:
+                for path in (*(space.folder / name for name in OURS), *(space.run / name for name in RUN)):
+                    path.unlink(missing_ok=True)
+                space.forget_cache()
+                for folder in (space.run, *([space.folder] if space != self else [])):
+                    if folder.is_dir() and not any(folder.iterdir()):
+                        folder.rmdir()
             self.run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"cannot make {self.run}: {error.strerror}", hint="choose an --out that can be written"
-            ) from None
+            raise _unwritable(self.run, error) from None
+
+    def forget_cache(self) -> None:
+        """Remove prepared cases; a resumed run makes them again."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def save_plan(self, plan: Plan) -> None:
+        """Write the plan as readable JSON, whole or not at all."""
+        write_text(self.plan, json.dumps(plan.model_dump(mode="json"), indent=2) + "\n")
 
     def save_run(self, facts: Mapping[str, Any]) -> None:
         """Keep what `--resume` must know: source, options, budget, split."""
@@ -140,12 +167,15 @@ class Workspace:
     def save_checkpoint(self, packed: Packed) -> None:
         """Keep a state, and the one before it."""
         tensors, words = packed
-        self.run.mkdir(parents=True, exist_ok=True)
         fresh = self.run / "checkpoint.next.safetensors"
-        save_weights(fresh, tensors, words)
-        if self.checkpoint.exists():
-            os.replace(self.checkpoint, self.previous)
-        os.replace(fresh, self.checkpoint)
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+            save_weights(fresh, tensors, words)
+            if self.checkpoint.exists():
+                os.replace(self.checkpoint, self.previous)
+            os.replace(fresh, self.checkpoint)
+        except OSError as error:
+            raise _unwritable(self.checkpoint, error) from None
 
     def load_checkpoint(self) -> tuple[Packed | None, str | None]:
         """The newest state that can be read, or None; and a sentence where it is not the newest there is.
@@ -169,13 +199,12 @@ class Workspace:
 
     def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write the history as CSV."""
-        temporary = self.history.with_name(f".history.csv.{os.getpid()}.part")
-        with open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, ["step", "seconds", "loss", "val_dice", "lr"])
-            writer.writeheader()
-            for row in history:
-                writer.writerow({"val_dice" if key == "score" else key: f"{value:.6g}" for key, value in row.items()})
-        os.replace(temporary, self.history)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["step", "seconds", "loss", "val_dice", "lr"], lineterminator="\n")
+        writer.writeheader()
+        for row in history:
+            writer.writerow({"val_dice" if key == "score" else key: f"{value:.6g}" for key, value in row.items()})
+        write_text(self.history, text.getvalue())
 
     def load_plan(self) -> Plan:
         """The plan of the model.
@@ -195,14 +224,22 @@ def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "w") as file:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", hint="choose a folder that can be written and has space"
-        ) from None
+        raise _unwritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}", hint="choose an --out that can be written and has space"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ("…" if len(names) > 3 else "")

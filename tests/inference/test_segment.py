@@ -1,0 +1,187 @@
+"""From an image as read to probabilities on its own grid."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from uvea.arrays.normalize import Normalization
+from uvea.errors import ImageError, ShapeError
+from uvea.images.image import Image
+from uvea.inference.segment import Engine, segment, segment_prepared, to_grid
+from uvea.plan.plan import Plan
+
+ENGINE = Engine(device=torch.device("cpu"), channels_last=False)
+
+
+def plan_for(**changes):
+    """What prediction reads of a plan: one gray channel as it is, no resampling, tiles of 8 with 2 shared."""
+    dims = changes.get("dims", 2)
+    settings = {
+        "dims": dims,
+        "channels": 1,
+        "colour": False,
+        "spacing": None,
+        "unit": "px",
+        "normalization": (Normalization(kind="none"),) * changes.get("channels", 1),
+        "tile": (8,) * dims,
+        "overlap": (2,) * dims,
+        "strides": (),
+        "mirror_axes": (),
+    }
+    return Plan.model_construct(**{**settings, **changes})
+
+
+def image_of(array, **geometry):
+    """An image around (c, y, x) or (c, z, y, x)."""
+    return Image(array=array, **{"axes": "yx" if array.ndim == 3 else "zyx", **geometry})
+
+
+class Brightness(nn.Module):
+    """Class 1 has the logit of `factor` times the first channel, class 0 that of 0."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+        self.seen = []
+
+    def forward(self, pieces):
+        """Logits, and the shapes that were asked for."""
+        self.seen.append(tuple(pieces.shape))
+        return torch.cat((torch.zeros_like(pieces[:, :1]), self.factor * pieces[:, :1]), 1)
+
+
+@pytest.mark.parametrize("axes", ["zyx", "tyx"])
+def test_a_volume_goes_slice_by_slice_under_a_2d_plan(rng, axes):
+    """Each slice gets what it would get as an image of its own; so do the frames of a series."""
+    volume = rng.normal(size=(1, 3, 10, 11)).astype(np.float32)
+    network = Brightness()
+    found = segment([network], image_of(volume, axes=axes), plan_for(), engine=ENGINE)
+    assert found.shape == (2, 3, 10, 11) and found.dtype == torch.float32
+    assert {len(shape) for shape in network.seen} == {4}
+    for index in range(3):
+        alone = segment([network], image_of(volume[:, index]), plan_for(), engine=ENGINE)
+        torch.testing.assert_close(found[:, index], alone)
+
+
+def test_the_mean_of_two_networks_by_hand():
+    """Foreground 3/4 and 1/4 make 1/2, where the mean of the logits would too; 3/4 and 1/2 make 5/8, where not."""
+    image = image_of(np.full((1, 2, 2), np.log(3), np.float32))
+    for factors, expected in (((1, -1), 0.5), ((1, 0), 0.625), ((1,), 0.75)):
+        found = segment([Brightness(f) for f in factors], image, plan_for(), engine=ENGINE)
+        assert found[1].ravel().tolist() == pytest.approx([expected] * 4)
+
+
+def test_an_image_of_another_spacing_comes_back_on_its_own_grid():
+    """Pixels of 0.5 where the plan has 1: the network sees half the size, the answer has the whole."""
+    array = np.zeros((1, 12, 20), np.float32)
+    array[:, :, 10:] = 8
+    network = Brightness()
+    plan = plan_for(spacing=(1.0, 1.0), unit="mm", tile=(16, 16))
+    found = segment([network], image_of(array, spacing=(0.5, 0.5), unit="mm"), plan, engine=ENGINE)
+    assert network.seen == [(1, 1, 6, 10)]
+    assert found.shape == (2, 12, 20)
+    assert found[1, :, :9].max() < 0.6 and found[1, :, 11:].min() > 0.9
+    torch.testing.assert_close(found.sum(0), torch.ones(12, 20))
+
+
+def test_an_image_without_a_physical_size_is_left_as_it_is():
+    """Its pixels are taken for those of the training."""
+    network = Brightness()
+    plan = plan_for(spacing=(4.0, 4.0), unit="mm", tile=(16, 16))
+    assert segment([network], image_of(np.zeros((1, 9, 9), np.float32)), plan, engine=ENGINE).shape == (2, 9, 9)
+    assert network.seen == [(1, 1, 9, 9)]
+
+
+def test_a_volume_of_anisotropic_slices_keeps_their_number_under_a_2d_plan():
+    """Resampled within the slices only."""
+    image = image_of(np.zeros((1, 5, 8, 8), np.float32), spacing=(7.0, 0.5, 1.0), unit="mm")
+    network = Brightness()
+    found = segment([network], image, plan_for(spacing=(1.0, 1.0), unit="mm"), engine=ENGINE)
+    assert set(network.seen) == {(1, 1, 4, 8)}
+    assert found.shape == (2, 5, 8, 8)
+
+
+def test_mirroring_uses_the_axes_of_the_plan():
+    """And only when it is asked for."""
+    network = Brightness()
+    plan = plan_for(mirror_axes=(1,))
+    image = image_of(np.zeros((1, 4, 4), np.float32))
+    segment([network], image, plan, engine=ENGINE)
+    assert len(network.seen) == 1
+    segment([network], image, plan, engine=ENGINE, mirror=True)
+    assert len(network.seen) == 3
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", ">u2", "uint32", "uint64", "float16", "float64", ">f4"])
+def test_every_type_of_pixel_is_taken(dtype):
+    """Also those torch does not know."""
+    found = segment([Brightness()], image_of(np.ones((1, 3, 3), dtype)), plan_for(), engine=ENGINE)
+    torch.testing.assert_close(found[1], torch.full((3, 3), 1 / (1 + np.exp(-1))), check_dtype=False)
+
+
+def test_a_mirrored_view_of_an_array_is_taken():
+    """Torch knows no negative strides."""
+    array = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
+    found = segment([Brightness()], image_of(array[:, ::-1, ::-1]), plan_for(), engine=ENGINE)
+    torch.testing.assert_close(
+        found.flip((1, 2)), segment([Brightness()], image_of(array), plan_for(), engine=ENGINE)
+    )
+
+
+def test_channels_last_gives_the_same():
+    """The layout is the machine's business."""
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 3, 3, padding=1)
+    image = image_of(np.ones((1, 9, 9), np.float32))
+    other = Engine(device=torch.device("cpu"), channels_last=True)
+    torch.testing.assert_close(
+        segment([network], image, plan_for(), engine=ENGINE), segment([network], image, plan_for(), engine=other)
+    )
+
+
+def test_a_gray_image_is_repeated_for_a_colour_model():
+    """Three equal channels."""
+    network = Brightness()
+    segment([network], image_of(np.zeros((1, 4, 4), np.uint8)), plan_for(channels=3, colour=True), engine=ENGINE)
+    assert network.seen == [(1, 3, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "error", "words"),
+    [
+        ((2, 4, 4), {}, ShapeError, r"slide.tif has 2 channel\(s\), the model was trained on 1"),
+        ((1, 4, 4), {"dims": 3}, ShapeError, r"slide.tif has axes yx \(4×4\), the model works on volumes"),
+    ],
+)
+def test_an_image_that_does_not_fit_is_named(shape, settings, error, words):
+    """With both sides of the disagreement."""
+    with pytest.raises(error, match=words):
+        segment(
+            [Brightness()], image_of(np.zeros(shape, np.uint8)), plan_for(**settings), engine=ENGINE, where="slide.tif"
+        )
+
+
+def test_pixels_that_are_no_numbers_are_counted():
+    """One of them would spread over the whole answer."""
+    array = np.zeros((1, 4, 4), np.float32)
+    array[0, 0, :2] = np.nan, np.inf
+    with pytest.raises(ImageError, match="slide.tif has 2 pixels that are NaN or infinite"):
+        segment([Brightness()], image_of(array), plan_for(), engine=ENGINE, where="slide.tif")
+
+
+def test_probabilities_are_resized_with_their_edges_in_place():
+    """Two pixels to four, by hand: edges keep their value, between them a quarter and three quarters."""
+    found = to_grid(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), (1, 4))
+    torch.testing.assert_close(found[0], torch.tensor([[0.0, 0.25, 0.75, 1.0]]))
+    torch.testing.assert_close(found.sum(0), torch.ones(1, 4))
+    assert to_grid(torch.ones(2, 2, 3, 4), (4, 3, 2)).shape == (2, 4, 3, 2)
+
+
+def test_a_prepared_image_is_not_changed(rng):
+    """It stays in the cache for the next validation."""
+    prepared = rng.normal(size=(1, 9, 9)).astype(np.float32)
+    before = prepared.copy()
+    prepared.setflags(write=True)
+    segment_prepared([Brightness()], prepared, plan_for(mirror_axes=(0, 1)), engine=ENGINE, mirror=True)
+    np.testing.assert_array_equal(prepared, before)
