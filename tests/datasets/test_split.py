@@ -103,6 +103,61 @@ def test_the_draw_is_the_same_on_every_machine():
     assert split(cases(*"abcdefghij"), seed=1).val != made.val
 
 
+COPIES = st.lists(
+    st.lists(st.sampled_from([word.format(n) for word in WORDS for n in range(13)]), max_size=3), max_size=5
+)
+
+
+@given(SOME_CASES, COPIES, st.integers(0, 5), st.sampled_from([None, True]))
+def test_copies_lie_on_one_side(some, copies, seed, consecutive):
+    """Whatever else groups the cases; only parts that the user fixed, or there being one group in all, part them."""
+    wanted = usable(some)
+    if len(wanted) < 2:
+        return
+    result = split(some, seed=seed, consecutive=consecutive, copies=copies)
+    assert sorted(result.train + result.val) == sorted(one.name for one in wanted)
+    assert result.train
+    assert result.val
+    if "in number order" in result.reason or any(one.part for one in some):
+        return
+    for alike in copies:
+        names = set(alike) & {one.name for one in wanted}
+        assert names <= set(result.val) or names <= set(result.train)
+
+
+@given(SOME_CASES, COPIES, st.integers(2, 4))
+def test_copies_lie_in_one_fold(some, copies, count):
+    """Parts are pooled, so there is no exception but the single group."""
+    try:
+        made = folds(some, count, copies=copies)
+    except DatasetError:
+        return
+    if "contiguous" in made[0].reason:
+        return
+    for fold in made:
+        for alike in copies:
+            assert not (set(alike) & set(fold.train) and set(alike) & set(fold.val))
+
+
+def test_copies_join_groups_and_copies_of_copies():
+    """By hand: a and b are copies, b is of the group of c, c a copy of d: the four are one, and two images remain."""
+    some = [*cases("a", "d", "e", "f"), case("b", group="p"), case("c", group="p")]
+    made = folds(some, 3, copies=[("a", "b"), ("c", "d"), ("x", "e")])
+    assert sorted(fold.val for fold in made) == [("a", "b", "c", "d"), ("e",), ("f",)]
+    assert made[0].reason.endswith("whole groups with their copies, seed 42")
+    assert "in whole images with their copies: " in split(cases(*"abcdefghij"), copies=[("a", "b")]).reason
+
+
+def test_a_copy_follows_the_part_that_the_user_fixed():
+    """To either side; fixed cases themselves stay where they are."""
+    some = [*cases(*"abcdefgh"), case("t", part="train"), case("v", part="val")]
+    made = split(some, copies=[("a", "t"), ("b", "v")])
+    assert made.val == ("b", "v")
+    for seed in range(20):
+        assert "a" in split([*cases(*"ab"), case("t", part="train")], seed=seed, copies=[("a", "t")]).train
+    assert split([*cases("a"), *some[-2:]], copies=[("t", "v")]).val == ("v",)
+
+
 def test_a_stack_is_cut_at_its_end_when_its_neighbours_look_alike():
     """Names alone cannot tell; the caller measured."""
     slices = cases(*(f"train_{n}" for n in range(10)))

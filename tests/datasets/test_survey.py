@@ -77,6 +77,31 @@ def test_a_volume_keeps_its_spacing(tmp_path):
     assert facts.foreground_mean == (17.5,)
 
 
+def test_a_volume_keeps_its_direction(tmp_path):
+    """Column j is the world vector (z, y, x) of axis j: a sagittal volume has world x along its first axis."""
+    sagittal = ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
+    volume = np.zeros((2, 3, 4), np.int16)
+    for name, direction in (("sagittal", sagittal), ("axial", tuple(map(tuple, np.eye(3).tolist())))):
+        dataset = dataset_of(
+            tmp_path / name, [(volume, volume.astype(np.uint8))], suffix=".nii.gz", unit="mm", direction=direction
+        )
+        np.testing.assert_allclose(look(dataset).facts[0].direction, direction, atol=1e-6)
+
+
+def test_where_classes_lie_is_measured_as_shares_of_the_axes(tmp_path):
+    """Of a 4×4 mask: class 50 in the upper left corner, class 90 in the lower half; the ignored row does not count."""
+    mask = np.array([[50, 50, 0, 0], [7, 7, 7, 7], [90, 90, 90, 90], [90, 90, 90, 90]], np.uint8)
+    (facts,) = look(dataset_of(tmp_path, [(np.zeros((4, 4), np.uint8), mask)]), ignore_value=7).facts
+    assert facts.mask_centres == {50: (0.125, 0.25), 90: (0.75, 0.5)}
+
+
+def test_a_single_class_and_numbered_objects_have_no_centres(tmp_path):
+    """There is nothing to compare the first with, and the others are too many."""
+    many = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    found = look(dataset_of(tmp_path, [(IMAGE, MASK), (many, many)]))
+    assert [facts.mask_centres for facts in found.facts] == [{}, {}]
+
+
 def test_channels_are_measured_apart(tmp_path):
     """One number per channel, in channel order."""
     image = np.stack([IMAGE, IMAGE + 1, IMAGE * 2])

@@ -124,9 +124,7 @@ def test_a_mirrored_view_of_an_array_is_taken():
     """Torch knows no negative strides."""
     array = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
     found = segment([Brightness()], image_of(array[:, ::-1, ::-1]), plan_for(), engine=ENGINE)
-    torch.testing.assert_close(
-        found.flip((1, 2)), segment([Brightness()], image_of(array), plan_for(), engine=ENGINE)
-    )
+    torch.testing.assert_close(found.flip((1, 2)), segment([Brightness()], image_of(array), plan_for(), engine=ENGINE))
 
 
 def test_channels_last_gives_the_same():

@@ -101,7 +101,10 @@ def test_the_best_is_the_best_so_far():
     """Scores 0.5, 0.7, 0.6, 0.7: an equal later one counts as best, it was trained for longer."""
     scores, saved = iter([0.5, 0.7, 0.6, 0.7]), []
     progress = run(
-        start(), Progress(steps=4), validate=lambda: next(scores), save=lambda p, best: saved.append((p.best_score, best))
+        start(),
+        Progress(steps=4),
+        validate=lambda: next(scores),
+        save=lambda p, best: saved.append((p.best_score, best)),
     )
     assert saved == [(0.5, True), (0.7, True), (0.7, False), (0.7, True)]
     assert progress.best_score == 0.7
@@ -231,8 +234,6 @@ def test_a_stopped_run_saves_and_ends_where_an_unbroken_run_ends():
     whole = run(unbroken, Progress(steps=30))
 
     saved, asked = [], []
-    optimizer = torch.optim.SGD(broken.parameters(), lr=0.05, momentum=0.9)
-    del optimizer
     progress = run(
         broken,
         Progress(steps=30),

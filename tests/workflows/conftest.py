@@ -36,7 +36,10 @@ def write_cases(folder: Path, *, count: int = 6, kind: str = "gray", size: tuple
         if kind == "volume":
             mask = inside[None].astype(int)
             mask[..., : size[-1] // 2] *= 2
-            geometry, suffix = {"axes": "zyx", "spacing": (2.0, 1.0, 1.0), "unit": "mm", "origin": (5.0, 6.0, 7.0)}, ".nii.gz"
+            geometry, suffix = (
+                {"axes": "zyx", "spacing": (2.0, 1.0, 1.0), "unit": "mm", "origin": (5.0, 6.0, 7.0)},
+                ".nii.gz",
+            )
         for part, array in (("images", pixels), ("masks", mask.astype(np.uint8))):
             write(folder / part / f"case{number}{suffix}", Image(array=array, **geometry))
     return folder

@@ -1,5 +1,6 @@
 """The check workflow: a small dataset on disk, and what is said of it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,62 @@ def test_names_and_the_ignored_value_reach_the_classes(dataset):
     report = check(dataset, options=DataOptions(ignore_value=7, label_names=("back", "cell")))
     classes = dict(report.rows())["classes"]
     assert classes.startswith("back = 0 (") and ", cell = 255 (" in classes and classes.endswith("ignored = 7")
+
+
+def test_copies_are_kept_on_one_side(dataset):
+    """One image under two names, for every choice of the other: validation never has one of them alone."""
+    original = (dataset / "images" / "cell0.png").read_bytes()
+    for number in range(1, 10):
+        path = dataset / "images" / f"cell{number}.png"
+        before = path.read_bytes()
+        path.write_bytes(original)
+        (split,) = (report := check(dataset)).splits
+        assert ("cell0" in split.val) == (f"cell{number}" in split.val)
+        assert split.reason.endswith("of 9")
+        assert "with their copies" in split.reason
+        assert "duplicate-across" not in {finding.kind for finding in report.findings}
+        path.write_bytes(before)
+
+
+def test_folds_keep_copies_together_too(dataset):
+    """The same cases, divided five times."""
+    for number in (4, 8):
+        (dataset / "images" / f"cell{number}.png").write_bytes((dataset / "images" / "cell0.png").read_bytes())
+    splits = check(dataset, folds=5).splits
+    assert len(splits) == 5
+    assert sorted(name for split in splits for name in split.val) == [f"cell{n}" for n in range(10)]
+    assert [len({"cell0", "cell4", "cell8"} & set(split.val)) for split in splits].count(0) == 4
+
+
+def test_more_folds_than_images_are_refused(dataset):
+    """It is an option of the user, not a fault of the data."""
+    with pytest.raises(DatasetError, match=r"11 folds cannot be made of 10 images\n.*--folds 2 to 10"):
+        check(dataset, folds=11)
+
+
+@pytest.mark.parametrize(
+    ("count", "folds", "message"),
+    [
+        (2, 1, r"holds 2 splits\n.*--folds 2"),
+        (1, 3, r"--folds 3, but .* holds 1 split\n.*leave out --folds"),
+        (2, 3, r"--folds 3, but .* holds 2 splits\n.*use --folds 2"),
+        (2, 2, None),
+        (1, 1, None),
+    ],
+)
+def test_a_split_file_holds_as_many_splits_as_there_are_folds(dataset, count, folds, message):
+    """Otherwise the user is asked which of the two is meant."""
+    names = [f"cell{number}" for number in range(10)]
+    wanted = [{"train": [n for n in names if n != name], "val": [name]} for name in names[:count]]
+    path = dataset / "split.json"
+    path.write_text(json.dumps(wanted if count > 1 else wanted[0]))
+    if message is not None:
+        with pytest.raises(DatasetError, match=message):
+            check(dataset, split_file=path, folds=folds)
+        return
+    assert [split.val for split in check(dataset, split_file=path, folds=folds).splits] == [
+        (name,) for name in names[:count]
+    ]
 
 
 def test_a_faulty_split_file_is_an_error_and_no_finding(dataset):

@@ -218,8 +218,8 @@ class Plan(BaseModel):
                     )
         if len(self.normalization) != self.channels:
             raise PlanError(
-                f"{where}: {len(self.normalization)} normalisations for {self.channels} channels",
-                hint="give one per channel",
+                f"{where}: normalization has {len(self.normalization)} values for {self.channels} channel(s)",
+                hint="give one for all channels, or one per channel separated by ;",
             )
         if len(self.strides) != len(self.width) - 1 or len(self.kernels) != len(self.width):
             raise PlanError(

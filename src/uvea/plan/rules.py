@@ -88,6 +88,9 @@ def decide(
         )
     for name in ("spacing", "patch", "tile", "overlap"):
         _check_count(name, said.get(name), dims)
+    for name in ("strides", "kernels"):
+        for entry in said.get(name, ()):
+            _check_count(name, entry, dims)
     spacing = settle("spacing", lambda: _spacing(fingerprint, dims))
     shape = _resampled_shape(fingerprint, spacing, dims)
     grid = _grid_spacing(fingerprint, spacing, dims)
@@ -100,7 +103,7 @@ def decide(
         width = said.get("width") or _width(len(strides) + 1, dims, gpu=gpu, why=why)[0]
         if len(width) - 1 != len(strides):
             strides, kernels, _ = _levels(patch, grid, levels=len(width))
-        if len(said.get("strides", ())) == len(width) - 1:
+        if "strides" in said and len(said["strides"]) == len(width) - 1:
             strides = said["strides"]
         return Network(
             channels=fingerprint.channels,
@@ -131,7 +134,7 @@ def decide(
     settle("class_weights", lambda: _class_weights(fingerprint, labels, loss=values["loss"]))
     settle("foreground", lambda: _foreground(fingerprint))
     settle("optimizer", lambda: ("adamw", "reaches a good model in few steps"))
-    settle("learning_rate", lambda: (0.003, "largest that was stable on all data tried; see docs/log.md"))
+    settle("learning_rate", lambda: (0.004, "of those tried it went furthest in few steps, see docs/log.md"))
     settle("weight_decay", lambda: (0.01, "usual for AdamW"))
     settle("schedule", lambda: ("linear", "ends at zero exactly when the budget ends"))
     settle("warmup_steps", lambda: (20, "the first steps of AdamW are unsteady"))
@@ -365,7 +368,7 @@ def _width(levels: int, dims: int, *, gpu: bool, why: str) -> tuple[tuple[int, .
 
 def _batch(patch: tuple[int, ...], cases: int, *, gpu: bool) -> tuple[int, str]:
     pixels = prod(patch)
-    usual = {2: 12 * 512 * 512, 3: 2 * 128**3} if gpu else {2: 4 * 256 * 256, 3: 4 * 64 * 64 * 24}
+    usual = {2: 12 * 512 * 512, 3: 2 * 128**3} if gpu else {2: 2 * 256 * 256, 3: 2 * 64 * 64 * 24}
     most = usual[len(patch)]
     size = max(2, min(32, most // pixels))
     return size, f"{size} patches of {_times(patch)} make {size * pixels / 1e6:.2g} million pixels a step"
@@ -442,8 +445,8 @@ def _gibibytes(count: float) -> str:
 
 
 def _norm(batch: int) -> tuple[str, str]:
-    if batch < 4:
-        return "group", f"a batch of {batch} is too small for the statistics of batch norm"
+    if batch < 2:
+        return "group", "a batch of one patch is too small for the statistics of batch norm"
     return "batch", "fastest, costs nothing in prediction, and tiles agree with whole images"
 
 

@@ -170,7 +170,7 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
         splits = [Split(tuple(s["train"]), tuple(s["val"]), s["reason"]) for s in facts["splits"]]
         source, device, known = Path(facts["source"]), facts["device"], facts["data"]
         findings = tuple(Finding(severity=s, kind="kept", problem=p, hint=h) for s, p, h in facts["findings"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{space.run / 'run.json'} is damaged: {error}", hint="train again with --overwrite") from None
     dataset = discover(source, options=options)
     survey = read_all(

@@ -1,0 +1,31 @@
+"""A budget is said once."""
+
+import pytest
+
+from uvea.errors import PlanError
+from uvea.plan.budget import DEFAULT_MINUTES, Budget
+
+
+def test_nothing_said_is_the_usual_time():
+    """And no number of epochs or steps."""
+    assert Budget() == Budget(minutes=DEFAULT_MINUTES)
+    assert (Budget().epochs, Budget().steps) == (None, None)
+
+
+def test_one_of_the_three_leaves_the_others_open():
+    """Steps do not come with ten minutes."""
+    assert (Budget(steps=5).minutes, Budget(steps=5).epochs) == (None, None)
+    assert Budget(minutes=0.5).minutes == 0.5
+
+
+def test_two_budgets_contradict_each_other():
+    """Both are named, with the options to choose from."""
+    with pytest.raises(PlanError, match=r"minutes 3 and steps 100\n.*one of --minutes, --epochs and --steps"):
+        Budget(minutes=3, steps=100)
+
+
+@pytest.mark.parametrize("value", [0, -2, float("nan"), float("inf")])
+def test_no_time_and_endless_time_are_refused(value):
+    """Zero and infinity are no budgets."""
+    with pytest.raises(PlanError, match="--minutes 10"):
+        Budget(minutes=value)

@@ -1,0 +1,111 @@
+"""A plan survives a trip through JSON and refuses what contradicts itself."""
+
+import json
+
+import pytest
+
+from uvea.errors import PlanError
+from uvea.plan.plan import Plan, shown
+from uvea.training.losses import LOSSES
+
+
+def test_a_saved_plan_reads_back_equal(plan, tmp_path):
+    """Nothing is lost or changed by the file, in two and three dimensions."""
+    for made in (
+        plan(),
+        plan(axes="zyx", unit="mm", spacing=(3.0, 0.7, 0.7), left_right_axis=2, mirror_pairs=(("left", "right"),)),
+        plan({"normalization": "percentile low=1 high=99", "class_weights": "1,2.5"}),
+    ):
+        made.save(tmp_path / "plan.json")
+        assert Plan.load(tmp_path / "plan.json") == made
+
+
+def test_a_misspelt_setting_is_refused_by_name(plan, tmp_path):
+    """Silently ignoring `patches` would train on another size."""
+    path = tmp_path / "plan.json"
+    plan().save(path)
+    path.write_text(path.read_text().replace('"patch"', '"patches"'))
+    with pytest.raises(PlanError, match="does not know: patches"):
+        Plan.load(path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '"plan"', "{}"])
+def test_a_file_that_is_no_plan_is_named(tmp_path, content):
+    """Empty, damaged, or JSON of another kind."""
+    path = tmp_path / "plan.json"
+    path.write_text(content)
+    with pytest.raises(PlanError, match="plan.json"):
+        Plan.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch": (64,)}, "patch has 1 values for 2 axes"),
+        ({"patch": (64, 0)}, "patch.1 cannot be 0"),
+        ({"overlap": (16, 16, 16)}, "overlap has 3 values"),
+        ({"spacing": (1.0,)}, "spacing has 1 values"),
+        ({"spacing": (1.0, 0.0)}, "spacing.1 cannot be 0"),
+        ({"batch": 0}, "batch cannot be 0"),
+        ({"learning_rate": float("nan")}, "learning_rate cannot be nan"),
+        ({"width": (16, 32)}, "2 widths need 1 strides"),
+        ({"strides": ((2, 2), (2, 2), (2, 2), (2,))}, "strides has 2 for 2 axes"),
+        ({"kernels": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 2))}, "kernels has an even size"),
+        ({"mirror_axes": (2,)}, "are not axes of 2D"),
+        ({"class_weights": (1.0, 1.0, 1.0)}, "3 class_weights for 2 classes"),
+        ({"class_weights": (1.0, 1.0), "loss": "soft_dice"}, "takes no class_weights"),
+        ({"loss": "hinge"}, "loss cannot be 'hinge'"),
+        ({"normalization": ()}, "normalization has 0 values"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(plan, changes, message):
+    """Each with its name and value."""
+    values = plan({"width": "16,32,64,128,256"}).model_dump() | changes
+    with pytest.raises(PlanError, match=message):
+        Plan.make(values, where="here")
+
+
+def test_the_total_stride_is_the_product_of_all():
+    """Twice by two, and once along the second axis only."""
+    made = Plan.model_construct(dims=2, strides=((2, 2), (1, 2), (2, 2)))
+    assert made.stride == (4, 8)
+
+
+def test_every_loss_of_a_plan_can_be_built():
+    """The names are written twice: once where torch is, once where it is not."""
+    names = set(Plan.model_fields["loss"].annotation.__args__)
+    assert names == set(LOSSES) - {"binary_cross_entropy"}, "which needs one logit, where a plan has one per class"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((256, 256), "256,256"),
+        (((2, 2), (1, 2)), "2,2 ; 1,2"),
+        (0.001, "0.001"),
+        (True, "yes"),
+        (None, "none"),
+        ((), "none"),
+        ("adamw", "adamw"),
+        ({"kind": "clip", "low": 0.5}, "kind=clip low=0.5"),
+    ],
+)
+def test_settings_are_shown_as_they_are_typed(value, text):
+    """Worked by hand."""
+    assert shown(value) == text
+
+
+def test_rows_hold_every_decision_with_its_reason(plan):
+    """Name, value and reason, in the order of the plan."""
+    made = plan()
+    rows = {name: (value, reason) for name, value, reason in made.rows()}
+    assert rows["patch"] == (shown(made.patch), made.reasons["patch"])
+    assert set(rows) == set(made.reasons)
+
+
+def test_the_file_is_readable(plan, tmp_path):
+    """Indented JSON with plain names."""
+    plan().save(tmp_path / "plan.json")
+    text = (tmp_path / "plan.json").read_text()
+    assert json.loads(text)["dims"] == 2
+    assert text.count("\n") > 50

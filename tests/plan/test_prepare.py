@@ -1,0 +1,102 @@
+"""From an image as read to what the network sees: channels, spacing, numbers."""
+
+import numpy as np
+import pytest
+
+from uvea.errors import DatasetError, ImageError, ShapeError
+from uvea.images import Image
+from uvea.plan.prepare import encode_mask, grid_of, prepare_image, prepare_mask
+
+
+def gray(*shape, axes="yx", **geometry) -> Image:
+    """A seeded 8-bit image."""
+    pixels = np.random.default_rng(0).integers(0, 200, (1, *shape), dtype=np.uint8)
+    return Image(array=pixels, axes=axes, **geometry)
+
+
+def test_an_image_keeps_its_size_and_gets_mean_zero(plan):
+    """Where the plan resamples nothing and scales by the spread."""
+    found = prepare_image(gray(30, 40), plan(), where="a.png")
+    assert (found.shape, found.dtype) == ((1, 30, 40), np.float32)
+    assert found.mean() == pytest.approx(0, abs=1e-5)
+    assert found.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_gray_images_are_repeated_where_the_model_wants_colour(plan):
+    """All three channels are equal."""
+    found = prepare_image(gray(8, 9), plan(channels=3, colour=True), where="a.png")
+    assert found.shape == (3, 8, 9)
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+
+
+@pytest.mark.parametrize(("channels", "colour"), [(1, False), (3, True), (2, False)])
+def test_other_numbers_of_channels_are_refused(plan, channels, colour):
+    """A network has one number of inputs; nothing is dropped in silence."""
+    image = Image(array=np.zeros((4, 8, 8), np.uint8), axes="yx")
+    with pytest.raises(ShapeError, match=rf"a.tif has 4 channel.*trained on {channels}"):
+        prepare_image(image, plan(channels=channels, colour=colour), where="a.tif")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_refused(plan, value):
+    """With how many there are."""
+    pixels = np.ones((1, 4, 5), np.float32)
+    pixels[0, 1, 1:3] = value
+    with pytest.raises(ImageError, match="a.npy has 2 pixels that are NaN or infinite"):
+        prepare_image(Image(array=pixels, axes="yx"), plan(), where="a.npy")
+
+
+def test_a_model_of_volumes_refuses_images_and_time(plan):
+    """It says what it has been given, and how to name the axes."""
+    volumes = plan(axes="zyx")
+    for image in (gray(8, 9), gray(7, 8, 9, axes="tyx")):
+        with pytest.raises(ShapeError, match=rf"a.tif has axes {image.axes} \(.*8×9\).*\n.*--axes zyx"):
+            prepare_image(image, volumes, where="a.tif")
+
+
+def test_a_model_of_images_takes_volumes_slice_by_slice(plan):
+    """Nothing is resampled across slices."""
+    made = plan({"spacing": "1,1"}, unit="um", spacing=(1.0, 1.0))
+    volume = gray(5, 8, 10, axes="zyx", unit="um", spacing=(4.0, 0.5, 1.0))
+    assert grid_of(volume, made) == (5, 4, 10)
+    assert prepare_image(volume, made, where="a.tif").shape == (1, 5, 4, 10)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "grid"),
+    [((1.0, 1.0), (30, 40)), ((2.0, 0.5), (60, 20)), ((1.004, 1.0), (30, 40)), ((0.001, 1.0), (1, 40))],
+)
+def test_the_grid_follows_the_spacing(plan, spacing, grid):
+    """30×40 pixels brought to 1 µm; a rounding in the header changes nothing, and an axis never vanishes."""
+    made = plan({"spacing": "1,1"}, unit="um")
+    image = gray(30, 40, unit="um", spacing=spacing)
+    assert grid_of(image, made) == grid
+    assert prepare_image(image, made, where="a.tif").shape == (1, *grid)
+
+
+def test_images_in_another_unit_are_left_as_they_are(plan):
+    """Pixels cannot be turned into micrometres."""
+    assert grid_of(gray(30, 40), plan({"spacing": "2,2"}, unit="um")) == (30, 40)
+
+
+def test_a_mask_lands_on_the_grid_of_its_image_and_stays_labels(plan):
+    """Half the size: no value that was not there before."""
+    made = plan({"spacing": "2,2"}, unit="um")
+    image = gray(8, 8, unit="um", spacing=(1.0, 1.0))
+    classes = (np.arange(8) > 3).astype(np.uint8) * np.ones((1, 8, 1), np.uint8)
+    found = prepare_mask(Image(array=classes, axes="yx"), made, where="m.png", like=image)
+    assert found.tolist() == [[0, 0, 1, 1]] * 4
+
+
+def test_a_mask_of_another_size_is_refused(plan):
+    """Both sizes are in the message."""
+    with pytest.raises(ShapeError, match=r"m.png is 8×9, its image 8×8 \(yx\)"):
+        prepare_mask(gray(8, 9), plan(), where="m.png", like=gray(8, 8))
+
+
+def test_unknown_values_in_a_mask_are_refused_by_name(plan):
+    """The plan knows 0 and 1."""
+    mask = Image(array=np.full((1, 2, 2), 7, np.uint8), axes="yx")
+    with pytest.raises(DatasetError, match=r"m.png.*7"):
+        encode_mask(mask, plan().labels, where="m.png")

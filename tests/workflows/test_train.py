@@ -1,0 +1,475 @@
+"""A training end to end on tiny data: what it writes, how it stops, and how it goes on."""
+
+import csv
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uvea.datasets.case import DataOptions
+from uvea.errors import DatasetError, ModelError, OutputError, PlanError
+from uvea.images import read, write
+from uvea.images.image import Image
+from uvea.models.weights import read_weights
+from uvea.workflows import train as workflow
+from uvea.workflows.events import Message, Progress
+from uvea.workflows.model import load
+from uvea.workflows.train import resume
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+
+
+def files_in(folder: Path) -> set[str]:
+    """Paths of all files below a folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+MODEL_FILES = {"plan.json", "weights.safetensors", "last.safetensors", "history.csv", "scores.csv", "report.html"}
+RUN_FILES = {"run/run.json", "run/checkpoint.safetensors", "run/checkpoint.previous.safetensors"}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    """The best and the last weights of a model, by name."""
+    found = {}
+    for name in ("weights", "last"):
+        tensors, _ = read_weights(folder / f"{name}.safetensors")
+        found |= {f"{name} {key}": tensor for key, tensor in tensors.items()}
+    return found
+
+
+def assert_equal(first: Path, second: Path) -> None:
+    """Two models have the same weights to the last bit."""
+    one, other = weights_in(first), weights_in(second)
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def at(task: str, done: float, action):
+    """A listener that acts once, when a task has come so far."""
+    heard = []
+
+    def listen(event):
+        if isinstance(event, Progress) and event.task == task and event.done == done and not heard:
+            heard.append(event)
+            action()
+
+    return listen
+
+
+def interrupt():
+    """Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_training_writes_its_files_and_nothing_else(gray_model):
+    """No temporary file stays, nor a cache."""
+    assert files_in(gray_model.folder) == MODEL_FILES | RUN_FILES
+    rows = rows_of(gray_model.folder / "history.csv")
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert all(0 <= float(row["val_dice"]) <= 1 for row in rows)
+    assert {row["metric"] for row in rows_of(gray_model.folder / "scores.csv")} >= {"dice", "iou"}
+    assert (gray_model.folder / "report.html").read_text().startswith("<!")
+
+
+def test_the_model_returned_is_the_model_on_disk(gray_model, gray_data):
+    """Loaded again, it gives the same probabilities."""
+    path = gray_data / "images" / "case0.png"
+    np.testing.assert_array_equal(load(gray_model.folder).probabilities(path), gray_model.probabilities(path))
+
+
+def test_one_seed_gives_one_model(gray_data, gray_model, tiny, tmp_path):
+    """To the last bit; another seed gives another."""
+    tiny(gray_data, tmp_path / "same")
+    assert_equal(gray_model.folder, tmp_path / "same")
+    tiny(gray_data, tmp_path / "other", seed=1)
+    assert not torch.equal(
+        weights_in(tmp_path / "other")["last heads.0.bias"], weights_in(gray_model.folder)["last heads.0.bias"]
+    )
+
+
+def test_the_listener_hears_of_every_part_in_order(gray_data, tiny, tmp_path):
+    """Each task ends with done equal to total."""
+    events = []
+    tiny(gray_data, tmp_path / "m", listen=events.append)
+    last = {event.task: event for event in events if isinstance(event, Progress)}
+    assert list(last) == ["reading the data", "preparing the images", "training", "scoring the validation cases"]
+    assert all(event.done == event.total for event in last.values())
+    assert set(last["training"].figures) == {"loss", "val Dice"}
+    assert isinstance(events[-1], Message) and "validation Dice" in events[-1].text
+
+
+def test_no_thread_and_no_handler_stays(gray_data, tiny, tmp_path):
+    """A program that trains in between keeps its own Ctrl-C."""
+    before, threads = signal.getsignal(signal.SIGINT), threading.active_count()
+    tiny(gray_data, tmp_path / "m")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert threading.active_count() == threads
+
+
+def test_epochs_become_steps(gray_data, tiny, tmp_path):
+    """Five training images of 20×24 are 2×2 patches of 16×16 each: 20 patches, 10 batches of two."""
+    tiny(gray_data, tmp_path / "m", steps=None, epochs=1)
+    assert rows_of(tmp_path / "m" / "history.csv")[-1]["step"] == "10"
+
+
+def test_minutes_become_steps_and_end_in_time(gray_data, tiny, tmp_path, monkeypatch):
+    """Two seconds in all: a model, and a checkpoint that knows the number of steps."""
+    monkeypatch.setattr(workflow, "ENDING_SECONDS", 0.5)
+    tiny(gray_data, tmp_path / "m", steps=None, minutes=2 / 60)
+    rows = rows_of(tmp_path / "m" / "history.csv")
+    assert int(rows[-1]["step"]) >= 2
+    assert len(rows) <= 14
+
+
+def test_a_class_has_the_value_it_had(gray_model, gray_data, rgb_model, volume_model, rng):
+    """0 and 255; black and red; 0, 1 and 2 — in the smallest type."""
+    gray = gray_model.predict(gray_data / "images" / "case0.png")
+    assert gray.shape == (20, 24) and gray.dtype == np.uint8
+    assert set(np.unique(gray)) <= {0, 255}
+    red = rgb_model.predict(rng.integers(0, 255, (3, 9, 9), dtype=np.uint8))
+    assert red.shape == (3, 9, 9)
+    assert (red[1:] == 0).all() and set(np.unique(red[0])) <= {0, 255}
+    volume = volume_model.predict(rng.integers(0, 255, (10, 20, 24), dtype=np.uint8))
+    assert volume.shape == (10, 20, 24) and set(np.unique(volume)) <= {0, 1, 2}
+
+
+def test_a_volume_model_knows_its_two_classes(volume_model):
+    """NIfTI in mm, trained in three dimensions."""
+    plan = volume_model.plan
+    assert (plan.dims, plan.classes, plan.unit) == (3, 3, "mm")
+    assert plan.fingerprint.spacing_median == (2.0, 1.0, 1.0)
+
+
+def test_spacings_that_differ_are_scored_on_their_own_grids(cases, tiny, tmp_path):
+    """Half of the volumes have pixels twice as fine: the plan resamples, masks are compared as they were read."""
+    data = cases(tmp_path / "data", kind="volume", size=(8, 16, 16))
+    for path in sorted((data / "images").iterdir())[::2]:
+        for part in ("images", "masks"):
+            image = read(data / part / path.name)
+            fine = image.array.repeat(2, axis=2).repeat(2, axis=3)
+            write(
+                data / part / path.name,
+                Image(array=fine, axes="zyx", spacing=(2.0, 0.5, 0.5), unit="mm", origin=image.origin),
+                overwrite=True,
+            )
+    model = tiny(data, tmp_path / "m", overrides={"width": "4,8", "batch": "2", "precision": "float32"})
+    assert model.plan.spacing is not None
+    for path in sorted((data / "images").iterdir())[:2]:
+        assert model.predict(path).shape == read(path).shape
+    assert {row["case"] for row in rows_of(tmp_path / "m" / "scores.csv")} <= {f"case{number}" for number in range(6)}
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 11])
+def test_an_interrupted_training_goes_on_to_the_same_weights(gray_data, tiny, tmp_path, step):
+    """Ctrl-C after any step of twelve; resumed, the best and last weights are those of an unbroken run."""
+    tiny(gray_data, tmp_path / "whole", steps=12)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", steps=12, listen=at("training", step, interrupt))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (tmp_path / "m" / "run" / "checkpoint.safetensors").exists()
+    resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+    assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+
+
+def test_an_interruption_at_the_last_step_is_not_forgotten(gray_data, tiny, tmp_path):
+    """The training was done, the rest was not: it stops, and is finished when resumed."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", listen=at("training", 4, interrupt))
+    assert not (tmp_path / "m" / "scores.csv").exists()
+    resume(tmp_path / "m")
+    assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_second_interruption_ends_a_validation_at_once(gray_data, tiny, tmp_path, monkeypatch, number):
+    """In the first validation there is nothing but the plan, in the second a checkpoint; both resume."""
+    tiny(gray_data, tmp_path / "whole", steps=12)
+    real, calls = workflow._score, []
+
+    def score(*args, **kwargs):
+        calls.append(0)
+        if len(calls) == number:
+            interrupt()
+            interrupt()
+            pytest.fail("went on after the second Ctrl-C")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(workflow, "_score", score)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", steps=12)
+    assert (tmp_path / "m" / "run" / "checkpoint.safetensors").exists() == (number == 2)
+    resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+@pytest.mark.parametrize("task", ["preparing the images", "scoring the validation cases"])
+def test_an_interruption_outside_of_the_loop_can_be_resumed(gray_data, tiny, tmp_path, task):
+    """While images are prepared, and while the end is scored."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", listen=at(task, 1, interrupt))
+    resume(tmp_path / "m")
+    assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+
+
+def test_an_interruption_while_reading_leaves_nothing(gray_data, tiny, tmp_path):
+    """Not even the folder: the same command can be given again."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", listen=at("reading the data", 1, interrupt))
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(("number", "after"), [(3, False), (3, True), (12, False), (12, True)])
+def test_a_death_while_saving_can_be_resumed(gray_data, tiny, tmp_path, monkeypatch, number, after):
+    """Just before or after a checkpoint: it never knows of best weights that were not written."""
+    tiny(gray_data, tmp_path / "whole", steps=12)
+    real, calls = workflow.Workspace.save_checkpoint, []
+
+    def die(space, packed):
+        calls.append(0)
+        if len(calls) == number and not after:
+            raise SystemExit
+        real(space, packed)
+        if len(calls) == number:
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow.Workspace, "save_checkpoint", die)
+        with pytest.raises(SystemExit):
+            tiny(gray_data, tmp_path / "m", steps=12)
+    resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(gray_data, tiny, tmp_path):
+    """The end is the same, with more steps to do again."""
+    tiny(gray_data, tmp_path / "whole", steps=12)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", steps=12, listen=at("training", 7, interrupt))
+    checkpoint = tmp_path / "m" / "run" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    events = []
+    resume(tmp_path / "m", listen=events.append)
+    warnings = [event.text for event in events if isinstance(event, Message) and event.level == "warning"]
+    assert any("the state before it is used" in text for text in warnings)
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_resumed_run_keeps_the_precision_it_was_begun_in(gray_data, tiny, tmp_path, monkeypatch):
+    """Measured again it might come out otherwise, and so would the weights."""
+    settings = {"width": "4,8", "patch": "16,16", "batch": "2"}
+    chosen = []
+
+    def choose(plan, network, device, **kwargs):
+        chosen.append(0)
+        return workflow.Precision(dtype="float32", channels_last=len(chosen) == 1, reason="")
+
+    monkeypatch.setattr(workflow, "choose", choose)
+    tiny(gray_data, tmp_path / "whole", steps=12, overrides=settings)
+    chosen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", steps=12, overrides=settings, listen=at("training", 5, interrupt))
+    resume(tmp_path / "m")
+    assert len(chosen) == 1
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_finished_training_is_resumed_to_itself(gray_data, tiny, tmp_path):
+    """Nothing is trained again."""
+    tiny(gray_data, tmp_path / "m")
+    before = (tmp_path / "m" / "last.safetensors").read_bytes()
+    model = resume(tmp_path / "m", listen=lambda event: _refuse_training(event))
+    assert (tmp_path / "m" / "last.safetensors").read_bytes() == before
+    assert model.folder == tmp_path / "m"
+
+
+def _refuse_training(event):
+    if isinstance(event, Progress) and event.task == "training":
+        pytest.fail("trained again")
+
+
+def test_changed_data_cannot_be_resumed(cases, tiny, tmp_path):
+    """One pixel of one mask."""
+    data = cases(tmp_path / "data")
+    with pytest.raises(KeyboardInterrupt):
+        tiny(data, tmp_path / "m", listen=at("training", 2, interrupt))
+    mask = read(data / "masks" / "case0.png")
+    array = mask.array.copy()
+    array[0, 0, 0] = 255 - array[0, 0, 0]
+    write(data / "masks" / "case0.png", mask.with_array(array), overwrite=True)
+    with pytest.raises(ModelError, match=r"changed since .*\n.*--overwrite"):
+        resume(tmp_path / "m")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"options": 3}'])
+def test_a_damaged_run_file_is_one_error(gray_data, tiny, tmp_path, text):
+    """With the way out."""
+    tiny(gray_data, tmp_path / "m")
+    (tmp_path / "m" / "run" / "run.json").write_text(text)
+    with pytest.raises(ModelError, match="--overwrite"):
+        resume(tmp_path / "m")
+
+
+def test_what_is_no_run_cannot_be_resumed(tmp_path):
+    """Neither nothing nor an empty folder."""
+    for folder in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(ModelError, match="no run to resume"):
+            resume(folder)
+
+
+def test_options_of_the_data_come_back_when_resumed(gray_data, tiny, tmp_path):
+    """Names and left-out files are part of the run."""
+    options = DataOptions(label_names=("back", "thing"), skip=("case5*",))
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", options=options, listen=at("training", 2, interrupt))
+    model = resume(tmp_path / "m")
+    assert model.plan.labels.names == ("back", "thing")
+    assert model.plan.fingerprint.cases == 5
+
+
+def test_an_existing_model_is_refused_before_the_data_is_read(gray_data, gray_model, tiny, tmp_path):
+    """The hint names the command that goes on; nothing is touched."""
+    before = files_in(gray_model.folder)
+    with pytest.raises(OutputError, match=r"is not empty.*\n.*--resume"):
+        tiny(tmp_path / "no data here", gray_model.folder)
+    assert files_in(gray_model.folder) == before
+
+
+def test_overwrite_replaces_a_model_and_its_folds(gray_data, tiny, tmp_path):
+    """Old folds would otherwise take part in the prediction."""
+    tiny(gray_data, tmp_path / "m", folds=2, steps=2)
+    model = tiny(gray_data, tmp_path / "m", overwrite=True)
+    assert len(model.networks) == 1
+    assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+    assert not (tmp_path / "m" / "fold_1").exists()
+
+
+def test_overwrite_leaves_a_model_alone_until_the_new_plan_stands(gray_data, tiny, tmp_path):
+    """A misspelt setting costs nothing."""
+    tiny(gray_data, tmp_path / "m")
+    before = files_in(tmp_path / "m")
+    with pytest.raises(PlanError, match="pacth"):
+        tiny(gray_data, tmp_path / "m", overwrite=True, overrides={"pacth": "16,16"})
+    with pytest.raises(DatasetError):
+        tiny(tmp_path / "nowhere", tmp_path / "m", overwrite=True)
+    assert files_in(tmp_path / "m") == before
+
+
+def test_a_folder_with_other_things_is_never_overwritten(gray_data, tiny, tmp_path):
+    """Not even with --overwrite."""
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(OutputError, match=r"no part of a model \(thesis.txt\)"):
+        tiny(gray_data, tmp_path, overwrite=True)
+    assert files_in(tmp_path) == {"thesis.txt"}
+
+
+@pytest.mark.parametrize("name", ["file", "file/model"])
+def test_an_out_that_is_a_file_is_refused(gray_data, tiny, tmp_path, name):
+    """Or a folder in a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file"):
+        tiny(gray_data, tmp_path / name)
+
+
+def test_folds_train_a_network_each_and_predict_with_their_mean(gray_data, tiny, tmp_path):
+    """Every case is validated once; the mean of the probabilities is that of the two models."""
+    model = tiny(gray_data, tmp_path / "m", folds=2)
+    assert len(model.networks) == 2
+    assert (tmp_path / "m" / "report.html").exists()
+    assert {row["case"] for row in rows_of(tmp_path / "m" / "scores.csv")} == {f"case{number}" for number in range(6)}
+    image = gray_data / "images" / "case1.png"
+    alone = []
+    for fold in (1, 2):
+        folder = tmp_path / "m" / f"fold_{fold}"
+        (folder / "plan.json").write_text((tmp_path / "m" / "plan.json").read_text())
+        alone.append(load(folder).probabilities(image))
+    np.testing.assert_allclose(model.probabilities(image), (alone[0] + alone[1]) / 2, atol=1e-6)
+
+
+def test_interrupted_folds_go_on_with_the_fold_they_were_in(gray_data, tiny, tmp_path):
+    """The first is not trained again, the second continues; the weights are those of an unbroken run."""
+    tiny(gray_data, tmp_path / "whole", folds=2)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", folds=2, listen=at("fold 2 of 2", 2, interrupt))
+    steps = []
+    resume(tmp_path / "m", listen=lambda e: steps.append((e.task, e.done)) if isinstance(e, Progress) else None)
+    assert [step for step in steps if step[0].startswith("fold")] == [("fold 2 of 2", 3), ("fold 2 of 2", 4)]
+    for fold in ("fold_1", "fold_2"):
+        assert_equal(tmp_path / "whole" / fold, tmp_path / "m" / fold)
+
+
+def test_cases_that_do_not_fit_in_memory_are_kept_in_files_while_it_trains(gray_data, gray_model, tiny, tmp_path):
+    """The weights are the same, and the files are gone at the end and after an interruption."""
+    seen = []
+
+    def look(event):
+        if isinstance(event, Progress) and event.task == "training":
+            seen.append(len(list((tmp_path / "m" / "run" / "cache").iterdir())))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "CACHE_SHARE", 0.0)
+        tiny(gray_data, tmp_path / "m", listen=look)
+        assert seen == [12] * 4
+        assert_equal(gray_model.folder, tmp_path / "m")
+        assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+        with pytest.raises(KeyboardInterrupt):
+            tiny(gray_data, tmp_path / "n", listen=at("preparing the images", 3, interrupt))
+    assert not (tmp_path / "n" / "run" / "cache").exists()
+
+
+def test_a_training_works_outside_of_the_main_thread(gray_data, gray_model, tiny, tmp_path):
+    """Where no signal can be caught."""
+    thread = threading.Thread(target=tiny, args=(gray_data, tmp_path / "m"))
+    thread.start()
+    thread.join()
+    assert_equal(gray_model.folder, tmp_path / "m")
+
+
+def test_a_loss_that_is_no_number_is_one_error(gray_data, tiny, tmp_path, monkeypatch):
+    """And the files that are there load."""
+    monkeypatch.setattr(workflow, "_loss", lambda plan: lambda logits, labels: logits.sum() * float("nan"))
+    with pytest.raises(ModelError, match=r"the loss became nan.*\n.*learning_rate"):
+        tiny(gray_data, tmp_path / "m")
+    with pytest.raises(ModelError, match=r"no weights yet.*\n.*--resume"):
+        load(tmp_path / "m")
+
+
+def test_a_volume_dataset_can_be_trained_slice_by_slice(cases, tiny, tmp_path):
+    """A 2D plan on volumes: slices train, whole volumes are scored and predicted."""
+    data = cases(tmp_path / "data", kind="volume", size=(9, 16, 16), count=4)
+    model = tiny(data, tmp_path / "m", overrides={"dims": "2", "width": "4,8", "batch": "2", "precision": "float32"})
+    assert model.plan.dims == 2
+    assert model.predict(data / "images" / "case0.nii.gz").shape == (9, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"deep_supervision": "yes", "width": "4,6,8"},
+        {"optimizer": "sgd", "ema": "0", "schedule": "poly"},
+        {"block": "residual", "norm": "instance", "loss": "focal"},
+        {"norm": "group", "class_weights": "1,5", "loss": "cross_entropy", "schedule": "cosine"},
+        {"precision": "bfloat16", "augment": "0", "mirror_axes": "none", "rotate90": "no"},
+        {"width": "4", "foreground": "1", "batch": "1", "patch": "7,9", "normalization": "percentile low=1 high=99"},
+    ],
+)
+def test_what_a_plan_can_say_can_be_trained_interrupted_and_resumed(gray_data, tiny, tmp_path, settings):
+    """Every choice goes through checkpoint, weights and prediction."""
+    overrides = {"width": "4,8", "patch": "16,16", "batch": "2", "precision": "float32", **settings}
+    tiny(gray_data, tmp_path / "whole", overrides=overrides)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", overrides=overrides, listen=at("training", 2, interrupt))
+    model = resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+    assert set(np.unique(model.predict(gray_data / "images" / "case0.png"))) <= {0, 255}

@@ -1,0 +1,147 @@
+"""The folder of a model: what may be replaced, what is whole, what is read when something is damaged."""
+
+import os
+import re
+
+import pytest
+import torch
+
+from uvea.errors import ModelError, OutputError, PlanError
+from uvea.workflows.workspace import Workspace, write_text
+
+
+def packed(value: float):
+    """A checkpoint that can be told from another."""
+    return {"weight": torch.full((3,), value)}, {"progress": str(value)}
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path):
+    """And an empty one is taken."""
+    space = Workspace(tmp_path / "a" / "b")
+    space.claim(overwrite=False)
+    assert space.run.is_dir()
+    (tmp_path / "empty").mkdir()
+    Workspace(tmp_path / "empty").claim(overwrite=False)
+
+
+def test_a_look_changes_nothing(tmp_path):
+    """`check_free` makes no folder."""
+    Workspace(tmp_path / "a" / "b").check_free(overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("run", "hint"), [(True, "--resume"), (False, "--overwrite")])
+def test_the_hint_names_what_would_work(tmp_path, run, hint):
+    """Resuming is offered only where there is something to resume."""
+    space = Workspace(tmp_path)
+    space.claim(overwrite=False)
+    if run:
+        space.save_run({})
+    with pytest.raises(OutputError, match=rf"is not empty \(run\)\n.*{hint}") as caught:
+        space.claim(overwrite=False)
+    assert ("--resume" in caught.value.hint) == run
+
+
+def test_overwriting_removes_what_is_ours_and_nothing_else(tmp_path):
+    """Folds and caches too; a file of the user's inside a fold stays."""
+    space = Workspace(tmp_path / "m")
+    space.claim(overwrite=False)
+    for one in (space, space.fold(1), space.fold(2)):
+        one.cache.mkdir(parents=True)
+        (one.cache / "000000.image.npy").touch()
+        for path in (one.plan, one.weights, one.last, one.checkpoint, one.previous):
+            path.touch()
+    (space.fold(2).folder / "notes.txt").touch()
+    space.claim(overwrite=True)
+    left = {path.relative_to(space.folder).as_posix() for path in space.folder.rglob("*")}
+    assert left == {"run", "fold_2", "fold_2/notes.txt"}
+
+
+def test_the_newest_state_is_read_and_the_one_before_kept(tmp_path):
+    """Three saved, two on disk."""
+    space = Workspace(tmp_path)
+    assert space.load_checkpoint() == (None, None)
+    for value in (1.0, 2.0, 3.0):
+        space.save_checkpoint(packed(value))
+    (found, words), trouble = space.load_checkpoint()
+    assert found["weight"].tolist() == [3, 3, 3] and words == {"progress": "3.0"} and trouble is None
+    assert sorted(path.name for path in space.run.iterdir()) == [
+        "checkpoint.previous.safetensors",
+        "checkpoint.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 100, None])
+def test_a_damaged_state_is_passed_over_and_named(tmp_path, content):
+    """Cut short, empty, or gone after a death between two renames."""
+    space = Workspace(tmp_path)
+    for value in (1.0, 2.0):
+        space.save_checkpoint(packed(value))
+    if content is None:
+        space.checkpoint.unlink()
+    else:
+        space.checkpoint.write_bytes(content)
+    (found, _), trouble = space.load_checkpoint()
+    assert found["weight"].tolist() == [1, 1, 1]
+    if content is not None:
+        assert trouble is not None and str(space.checkpoint) in trouble and "\n" not in trouble
+
+
+def test_two_damaged_states_are_an_error(tmp_path):
+    """Starting again in silence would throw the training away."""
+    space = Workspace(tmp_path)
+    for value in (1.0, 2.0):
+        space.save_checkpoint(packed(value))
+    for path in (space.checkpoint, space.previous):
+        path.write_bytes(b"")
+    with pytest.raises(ModelError, match="not a complete safetensors file"):
+        space.load_checkpoint()
+
+
+def test_the_history_has_the_names_of_the_user(tmp_path):
+    """The score is the Dice of the validation; the last line is whole."""
+    space = Workspace(tmp_path)
+    space.save_history([{"step": 10, "seconds": 1.5, "loss": 0.25, "score": 0.9, "lr": 0.001}])
+    assert space.history.read_text() == "step,seconds,loss,val_dice,lr\n10,1.5,0.25,0.9,0.001\n"
+    assert list(tmp_path.iterdir()) == [space.history]
+
+
+def test_folds_are_counted_not_spelt(tmp_path):
+    """Ten comes after two; a file called like a fold is none."""
+    space = Workspace(tmp_path)
+    assert space.folds() == [space]
+    for number in (10, 2, 1):
+        space.fold(number).folder.mkdir()
+    (tmp_path / "fold_3").touch()
+    assert [one.folder.name for one in space.folds()] == ["fold_1", "fold_2", "fold_10"]
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A full disk leaves the old file and no other."""
+    path = tmp_path / "plan.json"
+    write_text(path, "old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=rf"cannot write {re.escape(str(path))}: No space left"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_without_a_plan_is_no_model(tmp_path):
+    """Nor is one that is not there, nor a file."""
+    (tmp_path / "file").touch()
+    for name in (".", "nothing", "file"):
+        with pytest.raises(ModelError, match="is not a model"):
+            Workspace(tmp_path / name).load_plan()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"wdth": 3}', b"{}"])
+def test_a_damaged_plan_is_one_error(tmp_path, content):
+    """Whatever is in it."""
+    (tmp_path / "plan.json").write_bytes(content)
+    with pytest.raises(PlanError, match="plan.json"):
+        Workspace(tmp_path).load_plan()
