@@ -84,6 +84,13 @@ def test_constant_images_become_zeros(kind, value):
     assert (found == 0).all()
 
 
+def test_an_image_that_is_constant_up_to_rounding_becomes_zeros():
+    """The last bit of half of the pixels differs; scaled up it would look like noise."""
+    array = np.full((1, 4, 4), 1000, np.float32)
+    array[0, :2] = np.nextafter(np.float32(1000), np.float32(2000))
+    assert (normalize(array, [Normalization()]) == 0).all()
+
+
 @pytest.mark.parametrize("kind", ["zscore", "percentile"])
 def test_brightness_and_contrast_of_the_camera_do_not_matter(kind, rng):
     """Twice the gain and another offset give the same image."""

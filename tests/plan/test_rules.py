@@ -270,9 +270,9 @@ def test_ct_is_clipped_to_the_range_of_its_foreground(plan):
     assert (how.low, how.high, how.mean, how.std) == (-80, 240, 150, 20)
 
 
-def test_small_batches_get_no_batch_norm(plan):
-    """Statistics of two patches are noise."""
-    assert plan({"batch": "2"}).norm != "batch"
+def test_a_batch_of_one_gets_no_batch_norm(plan):
+    """Its statistics are those of one image."""
+    assert plan({"batch": "1"}).norm != "batch"
     assert plan({"batch": "8"}).norm == "batch"
 
 

@@ -473,3 +473,11 @@ def test_what_a_plan_can_say_can_be_trained_interrupted_and_resumed(gray_data, t
     model = resume(tmp_path / "m")
     assert_equal(tmp_path / "whole", tmp_path / "m")
     assert set(np.unique(model.predict(gray_data / "images" / "case0.png"))) <= {0, 255}
+
+
+@pytest.mark.parametrize("settings", [{"seed": -1}, {"seed": 2**64}, {"steps": 0}, {"minutes": 1}, {"device": "gpu9"}])
+def test_a_setting_that_cannot_be_is_refused_and_leaves_nothing(gray_data, tiny, tmp_path, settings):
+    """Before the folder of the model is made."""
+    with pytest.raises(PlanError):
+        tiny(gray_data, tmp_path / "m", **settings)
+    assert not (tmp_path / "m").exists()

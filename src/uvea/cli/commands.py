@@ -79,7 +79,7 @@ SplitFile = Annotated[
     typer.Option(
         "--split",
         metavar="FILE",
-        help="Which cases train, which validate.",
+        help="Which cases train, which validate; with --folds one split per fold.",
         rich_help_panel=DATA_PANEL,
     ),
 ]

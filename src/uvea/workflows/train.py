@@ -34,7 +34,7 @@ from uvea.datasets.discover import NO_OPTIONS, discover
 from uvea.datasets.split import Split
 from uvea.datasets.survey import read_image, read_mask
 from uvea.datasets.survey import survey as read_all
-from uvea.errors import ModelError
+from uvea.errors import ModelError, PlanError
 from uvea.evaluation import CaseScore, score_case, summarise, write_csv
 from uvea.images.image import Image
 from uvea.inference.segment import Engine, segment_prepared, to_grid
@@ -115,6 +115,8 @@ def train(
     """
     began = time.monotonic()
     budget = Budget(minutes=minutes, epochs=epochs, steps=steps)
+    if not 0 <= seed < 2**63:
+        raise PlanError(f"the seed is {seed}", hint="use 0 or a larger number, such as --seed 42")
     space = Workspace(Path(out))
     space.check_free(overwrite=overwrite)
     report = make_plan(
