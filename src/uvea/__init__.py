@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uvea.datasets.case import DataOptions
     from uvea.errors import UveaError
     from uvea.images import Image, read, write
     from uvea.models import UNet
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from uvea.workflows.train import train
 
 __all__ = [
+    "DataOptions",
     "Image",
     "Model",
     "UNet",
@@ -37,6 +39,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "DataOptions": ("uvea.datasets.case", "DataOptions"),
     "Image": ("uvea.images", "Image"),
     "Model": ("uvea.workflows.model", "Model"),
     "UNet": ("uvea.models", "UNet"),

@@ -53,6 +53,7 @@ def test_time_and_slices_together_are_refused_with_both_counts():
         ("yyx", "name y more than once"),
         ("yx", "name 2 axes, the array has 3 \\(3×4×5\\)"),
         ("czy", "have no x"),
+        ("", "have no y and no x"),
     ],
 )
 def test_wrong_axes_are_refused_with_an_example_that_fits(axes, problem):

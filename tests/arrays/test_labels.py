@@ -60,6 +60,12 @@ def test_every_type_of_mask_is_read(dtype):
     np.testing.assert_array_equal(LabelMap(kind="values", values=(0, 1)).encode(mask), [[0, 1], [1, 0]])
 
 
+def test_ignoring_the_only_other_value_is_told_as_that():
+    """Not the masks are at fault, but the option."""
+    with pytest.raises(DatasetError, match=r"only the value 0 beside the ignored 255\n.*--ignore-value"):
+        decide_labels([{0: 9, 255: 3}], ignore=255)
+
+
 def test_values_far_apart_need_no_huge_table():
     """Values that span more than memory are searched, not tabulated."""
     mask = np.array([[0, 5, 2**50]])

@@ -99,6 +99,17 @@ def test_train_passes_everything_on_and_says_what_to_do_next(run, workflow):
     assert call["device"] == "cpu" and call["overwrite"] is True
 
 
+def test_what_to_do_next_can_be_pasted(run, workflow, tmp_path):
+    """A space in the name of a folder is usual, and no reason for a command that fails."""
+    workflow("train", train=None)
+    assert "uvea predict 'my model' IMAGES" in run("train", "data", "--out", "my model").stdout
+    (tmp_path / "my model" / "run").mkdir(parents=True)
+    (tmp_path / "my model" / "run" / "run.json").touch()
+    workflow("train", train=KeyboardInterrupt())
+    result = run("train", "data", "--out", str(tmp_path / "my model"))
+    assert result.stderr.endswith(f"uvea train --resume '{tmp_path}/my model'\n")
+
+
 def test_resume_continues_the_model_that_is_named(run, workflow):
     """Nothing but its folder is needed."""
     calls = workflow("train", resume=None)

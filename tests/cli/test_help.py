@@ -1,9 +1,12 @@
 """`--help` answers for every command, quickly, with an example."""
 
+import inspect
 import subprocess
 import sys
 
 import pytest
+
+from uvea.cli.commands import app
 
 COMMANDS = ["demo", "check", "plan", "train", "predict", "evaluate"]
 
@@ -38,11 +41,34 @@ def test_help_needs_no_torch():
 
 
 @pytest.mark.parametrize(
-    "words",
-    [("trian",), ("train", "--minuts", "3"), ("predict", "model"), ("train", "data", "--steps", "many")],
+    ("words", "said"),
+    [
+        (("trian",), "no such command 'trian'"),
+        (("train", "--minuts", "3"), "no such option: --minuts"),
+        (("train", "data", "--out"), "option '--out' requires an argument"),
+        (("predict", "model"), "missing argument 'IMAGES'"),
+        (("train", "data", "--steps", "many"), "--steps cannot be 'many': "),
+        (("train", "data", "--steps=many"), "--steps cannot be 'many': "),
+        (("train", "data", "--folds", "0"), "--folds cannot be '0': "),
+    ],
 )
-def test_a_misspelt_command_line_exits_with_two(run, words):
-    """A usage error is something the user can mend."""
+def test_a_misspelt_command_line_is_an_error_like_every_other(run, words, said):
+    """Exit code 2 and two lines, with the value that was typed and the way out; no box, nothing on stdout."""
     result = run(*words)
     assert result.exit_code == 2
     assert result.stdout == ""
+    problem, way_out = result.stderr.splitlines()
+    assert problem.startswith(said)
+    assert way_out.startswith("  Try: ") and "--help" in way_out
+
+
+def test_a_misspelt_option_is_answered_with_the_one_that_was_meant(run):
+    """The remedy can be typed."""
+    assert "Try: --minutes" in run("train", "--minuts", "3").stderr
+
+
+def test_help_is_wrapped_by_the_terminal_and_not_by_the_source():
+    """Typer keeps line ends within a paragraph: a sentence over two lines of source would break in the middle."""
+    for command in app.registered_commands:
+        _, *paragraphs = inspect.getdoc(command.callback).split("\n\n")
+        assert not [paragraph for paragraph in paragraphs if "\n" in paragraph]

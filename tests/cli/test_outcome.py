@@ -115,3 +115,11 @@ def test_a_reader_that_leaves_is_no_fault(tmp_path):
     command = f"{sys.executable} -m uvea train --help | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_closed_output_is_no_fault():
+    """As under some schedulers: there is nobody to tell, and the work is done all the same."""
+    command = f"{sys.executable} -m uvea train --help >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -118,6 +118,17 @@ def test_a_terminal_gets_one_bar_per_task_with_figures(output):
     assert "training" in last and "50 %" in last and "1:01 left" in last and "loss 0.500" in last
 
 
+def test_a_bar_of_80_columns_keeps_its_figures_on_one_line(output):
+    """The longest task and the usual figures."""
+    with listening(console=Console(file=output, force_terminal=True, width=80, color_system=None)) as listen:
+        listen(Progress("scoring the validation cases", 1, 1))
+        listen(Progress("fold 2 of 5", 1, 4, seconds_left=3000, figures={"loss": 1.349, "val Dice": 0.724}))
+    text = output.getvalue()
+    last = text[text.rindex("scoring") :].splitlines()
+    assert last[0].startswith("scoring") and last[1].startswith("fold")
+    assert "50:00 left" in last[1] and "val Dice 0.724" in last[1]
+
+
 def test_a_bar_starts_again_with_its_task(output):
     """A second run of a task resets its bar instead of adding another."""
     listener = BarsListener(Console(file=output, force_terminal=True, width=120, color_system=None))

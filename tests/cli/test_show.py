@@ -35,7 +35,7 @@ def test_a_finding_shows_severity_count_files_and_remedy(capsys):
         "error    missing-mask · 7 files",
         "         7 images have no mask",
         *(f"           images/{number}.tif" for number in range(5)),
-        "           and 2 more; --all-files lists them",
+        "           and 2 more; uvea check --all-files lists them",
         "         Try: add them",
         "warning  empty-mask · 1 file",
         "         one mask is empty",

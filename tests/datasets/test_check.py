@@ -59,6 +59,13 @@ def only(findings, *kinds):
     return findings[0]
 
 
+def test_nothing_is_said_of_classes_that_were_not_understood(tmp_path):
+    """Three names for two classes are one error; that all masks are empty, or alike, would be made up."""
+    masks = [MASK * 0 + 255 * np.roll(MASK, shift, axis=1) for shift in range(3)]
+    cases = [case(tmp_path, f"g{i}", scene(i), masks[i]) for i in range(3)]
+    assert "3 label names for 2 classes" in only(findings_of(tmp_path, *cases, label_names="abc"), "labels").problem
+
+
 def test_an_image_without_mask_is_named(tmp_path):
     """It is a warning: the others can be trained on."""
     lone = case(tmp_path, "lone", scene(9), None)
@@ -94,8 +101,8 @@ def test_a_mask_of_another_size_is_an_error_with_both_sizes(tmp_path):
     assert "'odd'" in found.problem and "2×3" in found.problem and "1×3" in found.problem
 
 
-def volume(folder, name, seed, *, mask_spacing=None, spacing=(2.0, 1.0, 1.0)):
-    """A volume with millimetres, and a mask that may lie elsewhere."""
+def volume(folder, name, seed, *, mask_spacing=None, spacing=(2.0, 1.0, 1.0), unit="mm"):
+    """A volume with its pixel size, and a mask that may lie elsewhere."""
     labels = np.random.default_rng(seed).integers(0, 2, (3, 4, 5)).astype(np.uint8)
     return case(
         folder,
@@ -104,8 +111,8 @@ def volume(folder, name, seed, *, mask_spacing=None, spacing=(2.0, 1.0, 1.0)):
         labels,
         axes="zyx",
         spacing=spacing,
-        unit="mm",
-        mask_geometry={"spacing": mask_spacing or spacing, "unit": "mm"},
+        unit=unit,
+        mask_geometry={"spacing": mask_spacing or spacing, "unit": unit},
     )
 
 
@@ -122,7 +129,23 @@ def test_mixed_spacings_are_a_warning_with_both_sizes(tmp_path):
     cases = [volume(tmp_path, "a", 1), volume(tmp_path, "b", 2), volume(tmp_path, "c", 3, spacing=(2.0, 1.0, 1.5))]
     found = only(findings_of(tmp_path, *cases), "mixed-spacing")
     assert (found.severity, found.files) == ("warning", (*cases[2].images, cases[2].mask))
-    assert "2000×1000×1000 µm" in found.problem and "2000×1000×1500 µm" in found.problem
+    assert found.problem.startswith("1 of 3 images has another pixel size than 2×1×1 mm, such as 'c' with 2×1×1.5 mm;")
+
+
+def test_a_spacing_that_will_not_be_resampled_is_no_warning(tmp_path):
+    """Four per cent, which the plan takes for one spacing."""
+    cases = [volume(tmp_path, "a", 1), volume(tmp_path, "b", 2), volume(tmp_path, "c", 3, spacing=(2.0, 1.0, 1.04))]
+    assert findings_of(tmp_path, *cases) == ()
+
+
+def test_microns_and_millimetres_are_compared_in_one_unit(tmp_path):
+    """2 µm and 0.001 mm differ by half, and are told so."""
+    cases = [
+        volume(tmp_path, name, seed, spacing=(size,) * 3, unit=unit)
+        for seed, (name, size, unit) in enumerate([("a", 2.0, "um"), ("b", 0.002, "mm"), ("c", 0.001, "mm")])
+    ]
+    found = only(findings_of(tmp_path, *cases), "mixed-spacing")
+    assert "than 2×2×2 um, such as 'c' with 1×1×1 um; as their units differ, none is resampled" in found.problem
 
 
 def test_volumes_and_images_do_not_mix(tmp_path):
@@ -162,10 +185,11 @@ def test_constant_images_and_empty_masks_are_warnings(tmp_path):
     ]
 
 
-def test_a_mask_with_nothing_but_ignored_pixels_is_empty(tmp_path):
-    """Nobody annotated it."""
+def test_a_mask_with_nothing_but_ignored_pixels_is_told_apart_from_an_empty_one(tmp_path):
+    """Nobody annotated it, and yet it scores as perfect."""
     found = findings_of(tmp_path, *good(tmp_path), case(tmp_path, "x", scene(9), MASK * 0 + 9), ignore_value=9)
-    assert only(found, "empty-mask").files[0].name == "x.png"
+    assert "ignored everywhere" in only(found, "ignored-mask").problem
+    assert found[0].files[0].name == "x.png"
 
 
 def test_a_class_in_one_image_is_named(tmp_path):

@@ -1,5 +1,7 @@
 """Images find their masks in every layout people use, and what is unclear is refused with a way out."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -270,6 +272,16 @@ def test_channel_files_to_predict_are_grouped_on_request_only(tmp_path):
         find_images([tmp_path], channels=3)
 
 
+def test_channel_files_named_one_by_one_are_grouped_too(tmp_path):
+    """A shell turns a glob into its files; channels of one name in two folders stay apart."""
+    files = ["p/x_0000.nii.gz", "q/y_0001.nii.gz", "p/x_0001.nii.gz", "q/y_0000.nii.gz"]
+    make(tmp_path, *files)
+    given = [tmp_path / file for file in files]
+    assert find_images(given, channels=2) == [("x", (given[0], given[2])), ("y", (given[3], given[1]))]
+    with pytest.raises(DatasetError, match=r"'x' has 1 channel file, .* 2\n.*x_0000 to x_0001"):
+        find_images(given[:1], channels=2)
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -291,6 +303,49 @@ def test_a_dataset_is_not_predicted_with_its_masks(tmp_path):
     make(tmp_path, "images/a.png", "masks/a.png")
     with pytest.raises(DatasetError, match=f"give the folder of the images, '{tmp_path / 'images'}'"):
         find_images([tmp_path])
+
+
+def test_a_dataset_in_parts_is_not_predicted_with_its_masks_either(tmp_path):
+    """train/ and val/ are no images, nor are the masks in them."""
+    make(tmp_path, "train/images/a.png", "train/masks/a.png", "val/images/b.png", "val/masks/b.png")
+    with pytest.raises(DatasetError, match=f"the folder of the images, '{tmp_path / 'train' / 'images'}'"):
+        find_images([tmp_path])
+    with pytest.raises(DatasetError, match=f"the folder of the masks, '{tmp_path / 'train' / 'masks'}'"):
+        find_images([tmp_path], role="masks")
+
+
+def test_images_with_masks_beside_them_are_not_predicted_with_their_masks(tmp_path):
+    """A mask of a mask would be taken for a result; a glob says that all files are meant."""
+    make(tmp_path, "a.tif", "a_mask.png", "b.tif", "b_mask.png")
+    with pytest.raises(DatasetError, match=r"images and masks side by side, such as 'a_mask\.png'\n.*a\.tif'; or "):
+        find_images([tmp_path])
+    assert [name for name, _ in find_images([str(tmp_path / "*")])] == ["a", "a_mask", "b", "b_mask"]
+    assert [name for name, _ in find_images([tmp_path], role="masks")] == ["a_mask", "b_mask"]
+
+
+def test_skipping_everything_is_not_an_empty_folder(tmp_path):
+    """The option is named, and not the files that are all there."""
+    make(tmp_path, "images/a.png", "masks/a.png")
+    with pytest.raises(DatasetError, match=r"--skip \*a\* leaves out every image"):
+        discover(tmp_path, options=DataOptions(skip=("*a*",)))
+
+
+@pytest.mark.parametrize(("given", "wanted"), [("images/a.png", "."), ("b.png", ".")])
+def test_an_image_in_place_of_a_dataset_is_answered_with_its_dataset(tmp_path, given, wanted):
+    """The folder above images/, where masks/ is too."""
+    make(tmp_path, "images/a.png", "masks/a.png", "b.png")
+    with pytest.raises(DatasetError, match=rf"neither a folder nor a CSV.*\n.*such as '{tmp_path / wanted}'"):
+        discover(tmp_path / given)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+def test_a_name_that_is_no_text_is_refused_with_a_way_out(tmp_path):
+    """As they come out of archives that were packed elsewhere; "ä" is one byte there."""
+    make(tmp_path, "images/a.png", "masks/a.png")
+    os.rename(tmp_path / "images" / "a.png", os.fsencode(tmp_path / "images") + b"/Pr\xe4parat.png")
+    for attempt in (lambda: discover(tmp_path), lambda: find_images([tmp_path / "images"])):
+        with pytest.raises(DatasetError, match=r"Pr.udce4parat\.png' has a name .* not UTF-8\n.*rename it"):
+            attempt()
 
 
 def test_what_the_system_cannot_open_is_one_error(tmp_path):

@@ -187,6 +187,17 @@ def test_progress_counts_every_case(tmp_path):
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_many_files_with_one_fault_share_a_finding(tmp_path):
+    """A thousand files with wrong axes are one thing to mend; three damaged files are three."""
+    cases = dataset_of(tmp_path, [(IMAGE, MASK)] * 5)
+    found = survey(cases, options=DataOptions(axes="zxy")).findings
+    assert [finding.kind for finding in found] == ["unreadable-image", "unreadable-mask", "labels"]
+    assert found[0].files == tuple(path for case in cases.cases for path in case.images)
+    assert found[0].problem.endswith("; and 4 more like it")
+    few = survey(dataset_of(tmp_path / "few", [(IMAGE, MASK)] * 3), options=DataOptions(axes="zxy")).findings
+    assert [finding.kind for finding in few].count("unreadable-image") == 3
+
+
 def test_a_mask_may_lack_the_channel_axis_of_its_image(tmp_path):
     """`--axes cyx` describes the image; its mask is yx, or cyx in colour."""
     np.save(tmp_path / "gray.npy", MASK)

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from uvea.errors import ImageError
-from uvea.images import Image, Plane, read, read_channels, write
+from uvea.images import Image, Plane, geometry_difference, read, read_channels, write
 from uvea.images.npy import guess_axes
 
 
@@ -15,6 +16,35 @@ def place(tmp_path, name, array, **facts):
     """Write a volume of one channel and return its path."""
     write(tmp_path / name, Image(array=array, axes="zyx", unit="mm", **facts))
     return tmp_path / name
+
+
+def test_files_may_be_named_by_text(tmp_path, monkeypatch):
+    """`uvea.read("scan.nii.gz")`, as the README has it."""
+    monkeypatch.chdir(tmp_path)
+    write("a.nii.gz", Image(array=np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4), axes="zyx"))
+    assert read("a.nii.gz").array.tolist() == np.arange(24).reshape(1, 2, 3, 4).tolist()
+
+
+def test_a_file_that_may_not_be_opened_is_named_once(tmp_path, monkeypatch):
+    """Python's own text has a number and the path again."""
+    (tmp_path / "a.png").write_bytes(b"x")
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(ImageError, match=r"a\.png cannot be opened: Permission denied\n"):
+        read(tmp_path / "a.png")
+
+
+def test_one_grid_in_two_units_is_one_grid():
+    """A microscope counts in µm and a scanner in mm; a pixel of no known size is neither."""
+    in_um = Image(array=np.zeros((1, 4, 5)), axes="yx", spacing=(250.0, 500.0), origin=(1000.0, 0.0), unit="um")
+    in_mm = Image(array=np.zeros((1, 4, 5)), axes="yx", spacing=(0.25, 0.5), origin=(1.0, 0.0), unit="mm")
+    assert geometry_difference(in_um, in_mm) is None
+    assert geometry_difference(in_mm, in_um) is None
+    assert geometry_difference(in_um, replace(in_mm, spacing=(0.25, 0.6))) is not None
+    assert geometry_difference(in_um, replace(in_mm, unit="px")) == "units differ: um and px"
 
 
 def test_channel_files_are_stacked_in_order(tmp_path):

@@ -124,6 +124,17 @@ def test_a_changed_byte_in_the_pixels_is_noticed(tmp_path):
         read(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("kept", [30, 0.5, -3])
+def test_a_png_cut_short_is_told_in_plain_words(kept, tmp_path):
+    """Wherever it was cut: in the head of a part, in its data or in its checksum."""
+    noise = np.random.default_rng(0).integers(0, 255, (1, 20, 20), np.uint8)
+    write(tmp_path / "a.png", Image(array=noise, axes="yx"))
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    with pytest.raises(ImageError, match=r"a\.png cannot be read as PNG: it ends before its last part\n"):
+        read(tmp_path / "a.png")
+
+
 def test_two_channels_that_look_like_alpha_are_refused(tmp_path):
     """They would come back as one."""
     with pytest.raises(ImageError, match=r"\n.*\.tif"):

@@ -78,6 +78,14 @@ def test_a_missing_file_is_refused(tmp_path):
         read_weights(tmp_path / "gone.safetensors")
 
 
+def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch):
+    """Safetensors says the same of both."""
+    save_weights(tmp_path / "a.safetensors", make())
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ModelError, match=r"a\.safetensors may not be read\n.*permission"):
+        read_weights(tmp_path / "a.safetensors")
+
+
 def test_a_folder_that_does_not_exist_is_an_output_error(tmp_path):
     """The operating system's reason is in the message."""
     with pytest.raises(OutputError, match="No such file or directory"):

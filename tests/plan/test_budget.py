@@ -24,8 +24,11 @@ def test_two_budgets_contradict_each_other():
         Budget(minutes=3, steps=100)
 
 
-@pytest.mark.parametrize("value", [0, -2, float("nan"), float("inf")])
-def test_no_time_and_endless_time_are_refused(value):
-    """Zero and infinity are no budgets."""
-    with pytest.raises(PlanError, match="--minutes 10"):
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "trains nothing"), (-2, "trains nothing"), (float("nan"), "trains nothing"), (float("inf"), "never ends")],
+)
+def test_no_time_and_endless_time_are_refused(value, said):
+    """Zero and infinity are no budgets, and which of them it is, is said."""
+    with pytest.raises(PlanError, match=f"{said}\n.*--minutes 10"):
         Budget(minutes=value)

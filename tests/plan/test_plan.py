@@ -29,6 +29,23 @@ def test_a_misspelt_setting_is_refused_by_name(plan, tmp_path):
         Plan.load(path)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('"format": 1', '"format": 2', r"is of format 2, this version of uvea reads 1\n"),
+        ('"dims": 2,', "", r"plan\.json lacks dims\n"),
+        ('"patch": [', '"patch": "' + 999 * "x" + '", "reasons": [', r"patch cannot be 'x{79} \("),
+    ],
+)
+def test_a_plan_of_another_version_is_told_in_one_short_line(plan, tmp_path, before, after, message):
+    """What is missing has no value to show, and a long value is cut."""
+    path = tmp_path / "plan.json"
+    plan().save(path)
+    path.write_text(path.read_text().replace(before, after, 1))
+    with pytest.raises(PlanError, match=message):
+        Plan.load(path)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '"plan"', "{}"])
 def test_a_file_that_is_no_plan_is_named(tmp_path, content):
     """Empty, damaged, or JSON of another kind."""
@@ -56,6 +73,12 @@ def test_a_file_that_is_no_plan_is_named(tmp_path, content):
         ({"class_weights": (1.0, 1.0), "loss": "soft_dice"}, "takes no class_weights"),
         ({"loss": "hinge"}, "loss cannot be 'hinge'"),
         ({"normalization": ()}, "normalization has 0 values"),
+        ({"normalization": ({"kind": "percentile", "low": 90, "high": 3},)}, "percentiles from 90 to 3\\n.*low=1 high"),
+        ({"normalization": ({"kind": "percentile", "low": -5},)}, "percentiles from -5 to 100"),
+        ({"normalization": ({"kind": "clip", "low": 9, "high": 9},)}, "clips from 9 to 9"),
+        ({"normalization": ({"kind": "clip", "std": 0},)}, "std of 0\\n"),
+        ({"normalization": ({"kind": "percentile", "lo": 3},)}, "normalization.0.lo cannot be 3"),
+        ({"normalization": ({"mean": float("nan")},)}, "normalization.0.mean cannot be nan"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(plan, changes, message):
@@ -93,6 +116,20 @@ def test_every_loss_of_a_plan_can_be_built():
 def test_settings_are_shown_as_they_are_typed(value, text):
     """Worked by hand."""
     assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("zscore", "zscore"),
+        ("percentile low=1 high=99.8", "percentile low=1 high=99.8"),
+        ("clip low=-100 high=300 mean=80 std=60", "clip low=-100 high=300 mean=80 std=60"),
+    ],
+)
+def test_a_normalization_is_shown_as_it_is_typed(plan, said, text):
+    """Without the numbers that do not count for it."""
+    (row,) = [row for row in plan({"normalization": said}).rows() if row[0] == "normalization"]
+    assert row[1] == text
 
 
 def test_rows_hold_every_decision_with_its_reason(plan):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Picture
 
 from uvea.datasets.case import DataOptions
-from uvea.errors import DatasetError
+from uvea.errors import DatasetError, ShapeError
 from uvea.workflows.check import check
 from uvea.workflows.events import Progress
 
@@ -66,6 +66,28 @@ def test_names_and_the_ignored_value_reach_the_classes(dataset):
     report = check(dataset, options=DataOptions(ignore_value=7, label_names=("back", "cell")))
     classes = dict(report.rows())["classes"]
     assert classes.startswith("back = 0 (") and ", cell = 255 (" in classes and classes.endswith("ignored = 7")
+
+
+def test_many_classes_do_not_fill_the_terminal(dataset):
+    """As where object numbers are taken for classes."""
+    path = dataset / "masks" / "cell0.png"
+    pixels = np.asarray(Picture.open(path)).copy()
+    pixels[:4] = np.arange(24)
+    Picture.fromarray(pixels).save(path)
+    classes = dict(check(dataset, options=DataOptions(instances=False)).rows())["classes"]
+    assert classes.count(" = ") == 12 and classes.endswith(", and 13 more")
+
+
+def test_classes_that_were_not_understood_are_not_made_up(dataset):
+    """The row points at the error in place of naming classes 0 and 1."""
+    report = check(dataset, options=DataOptions(label_names=("a", "b", "c")))
+    assert dict(report.rows())["classes"] == "not known, see the errors"
+
+
+def test_axes_that_no_image_can_have_are_refused_before_anything_is_read(dataset):
+    """They are an option of the user, not a fault of every file."""
+    with pytest.raises(ShapeError, match=r"axes 'yq' .* mean nothing: q\n"):
+        check(dataset, options=DataOptions(axes="yq"), listen=lambda event: pytest.fail("it began to read"))
 
 
 def test_copies_are_kept_on_one_side(dataset):

@@ -92,6 +92,14 @@ def test_a_prediction_without_reference_is_said_and_not_scored(folders):
     assert Message("predictions without reference are not scored: 'z'", "warning") in heard
 
 
+def test_probabilities_beside_the_masks_are_no_predictions(folders):
+    """`predict --probabilities` wrote both; there is nothing to warn of."""
+    write(folders[0] / "a_probabilities.tif", Image(array=np.zeros((2, 2, 2), np.float32), axes="yx"))
+    heard = []
+    assert evaluate(*folders, listen=heard.append).summary.dice.mean == 0.75
+    assert not [event for event in heard if isinstance(event, Message)]
+
+
 def test_progress_reaches_its_end(folders):
     """The last event of each task says that all is done."""
     heard = []
@@ -132,6 +140,16 @@ def test_names_that_have_nothing_in_common_are_an_error(tmp_path):
         DatasetError, match=r"no prediction in .* has the name of a reference: 'a', 'b', 'c', but 'one'"
     ):
         evaluate(tmp_path / "p", tmp_path / "r")
+
+
+def test_masks_beside_their_images_are_the_reference(tmp_path):
+    """The images of the folder are neither missing predictions nor classes of their own."""
+    save(tmp_path / "data" / "a.png", [[7, 200], [31, 90]])
+    save(tmp_path / "data" / "a_mask.png", [[0, 255], [0, 0]])
+    save(tmp_path / "masks" / "a.png", [[0, 255], [0, 0]])
+    scores = evaluate(tmp_path / "masks", tmp_path / "data")
+    assert [(row.case, row.dice) for row in scores.rows] == [("a_mask", 1.0), ("a_mask", 1.0)]
+    assert scores.labels.values == (0, 255)
 
 
 def test_a_dataset_as_reference_means_its_masks(tmp_path):

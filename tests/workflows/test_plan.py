@@ -29,6 +29,20 @@ def test_a_folder_becomes_a_plan_and_a_split(data):
     assert report.findings == report.check.findings
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"patch": "16,8", "ema": "0.1234567", "width": "4,8", "strides": "2,2", "rotate90": "no", "spacing": "none"},
+        {"patch": (16, 8), "ema": 0.1234567, "width": [4, 8], "strides": ((2, 2),), "rotate90": False, "spacing": None},
+    ],
+)
+def test_settings_may_be_said_as_text_or_as_values(data, said):
+    """Text is what the command line has; a program has numbers."""
+    made = plan(data, overrides=said, device="cpu").plan
+    assert (made.patch, made.ema, made.width, made.strides) == ((16, 8), 0.1234567, (4, 8), ((2, 2),))
+    assert (made.rotate90, made.spacing) == (False, None)
+
+
 def test_folds_of_the_user_are_the_splits(data):
     """From a JSON list, one per fold."""
     names = [f"case{number}" for number in range(6)]
@@ -49,6 +63,12 @@ def test_faulty_data_makes_no_plan(data):
     (data / "images" / "case3.png").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"\(and 1 more\)\n.*`uvea check .*data` lists everything"):
         plan(data, device="cpu")
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_data_is_read(data):
+    """Reading may take minutes."""
+    with pytest.raises(PlanError, match="no device 'quark'"):
+        plan(data, device="quark", listen=lambda event: pytest.fail("it began to read"))
 
 
 def test_settings_that_do_not_exist_make_no_plan(data):

@@ -245,6 +245,26 @@ def test_a_file_can_be_read_with_other_axes(gray_model, rng, tmp_path):
     assert read(mask).shape == (4, 16, 17)
 
 
+def test_a_training_that_has_not_ended_is_said(gray_model, gray_data, tmp_path):
+    """Its weights may be used, and nobody should take them for the final ones."""
+    copy = tmp_path / "m"
+    shutil.copytree(gray_model.folder, copy)
+    events = []
+    predict_files(copy, gray_data / "images", out=tmp_path / "a", listen=events.append)
+    assert not [event for event in events if isinstance(event, Message)]
+    for name in ("last.safetensors", "scores.csv"):
+        (copy / name).unlink()
+    predict_files(copy, gray_data / "images", out=tmp_path / "b", listen=events.append)
+    (text,) = [event.text for event in events if isinstance(event, Message)]
+    assert "has not ended" in text and f"--resume {copy}" in text
+
+
+def test_axes_that_no_image_can_have_are_refused_at_once(tmp_path):
+    """Before the model is loaded, which may take long."""
+    with pytest.raises(ShapeError, match=r"axes 'q' have letters that mean nothing: q\n"):
+        predict_files(tmp_path / "no model", tmp_path, out=tmp_path / "out", axes="q")
+
+
 def test_the_listener_hears_of_every_image(gray_model, gray_data, tmp_path):
     """From none done to all."""
     events = []

@@ -24,6 +24,41 @@ def test_a_new_folder_is_made_with_its_parents(tmp_path):
     Workspace(tmp_path / "empty").claim(overwrite=False)
 
 
+@pytest.mark.parametrize("folder", ["", "a/b"])
+def test_a_place_that_cannot_be_written_is_refused_at_a_look(tmp_path, monkeypatch, folder):
+    """Before hours of reading and planning; the folder that there is, is named."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match=rf"a model cannot be written to {re.escape(str(tmp_path))}\n"):
+        Workspace(tmp_path / folder).check_free(overwrite=False)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db"])
+def test_what_a_file_browser_leaves_behind_is_in_nobodys_way(tmp_path, name):
+    """Looking at the report must not make a folder impossible to train into again."""
+    (tmp_path / name).touch()
+    space = Workspace(tmp_path)
+    space.claim(overwrite=False)
+    space.save_run({})
+    space.claim(overwrite=True)
+    assert (tmp_path / name).exists()
+
+
+def test_what_has_not_ended_is_counted(tmp_path):
+    """Of one training or of three folds; a model without its run says nothing about it."""
+    space = Workspace(tmp_path / "m")
+    assert space.unfinished() == 0
+    space.claim(overwrite=False)
+    space.save_run({"splits": [{}]})
+    assert space.unfinished() == 1
+    space.last.touch()
+    assert space.unfinished() == 0
+    space.save_run({"splits": [{}, {}, {}]})
+    assert space.unfinished() == 3
+    space.fold(1).folder.mkdir()
+    space.fold(1).last.touch()
+    assert space.unfinished() == 2
+
+
 def test_a_look_changes_nothing(tmp_path):
     """`check_free` makes no folder."""
     Workspace(tmp_path / "a" / "b").check_free(overwrite=False)
@@ -40,6 +75,15 @@ def test_the_hint_names_what_would_work(tmp_path, run, hint):
     with pytest.raises(OutputError, match=rf"is not empty \(run\)\n.*{hint}") as caught:
         space.claim(overwrite=False)
     assert ("--resume" in caught.value.hint) == run
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_overwriting_is_not_offered_where_it_would_be_refused(tmp_path, overwrite):
+    """A folder of the user's own images is never a place for a model."""
+    (tmp_path / "cell.tif").touch()
+    with pytest.raises(OutputError, match=r"no part of a model \(cell\.tif\)") as caught:
+        Workspace(tmp_path).check_free(overwrite=overwrite)
+    assert "--overwrite" not in caught.value.hint
 
 
 def test_overwriting_removes_what_is_ours_and_nothing_else(tmp_path):

@@ -12,41 +12,55 @@ LETTERS = "ctzyx"
 """c channel, t time, z slice, y row, x column."""
 
 
+def check_letters(axes: str, *, example: str = "zyx") -> str:
+    """The axes in lower case, after checking what can be known without an array.
+
+    Args:
+        axes: letters of c, t, z, y, x in any order, y and x among them.
+        example: good axes, for the hint.
+
+    Raises:
+        ShapeError: if a letter is unknown or repeated, or y or x is missing.
+    """
+    letters = axes.strip().lower()
+    if unknown := sorted(set(letters) - set(LETTERS)):
+        raise ShapeError(
+            f"axes {axes!r} have letters that mean nothing: {', '.join(unknown)}",
+            hint=f"name each axis of the file by one of {', '.join(LETTERS)}, for example --axes {example}",
+        )
+    if repeated := sorted({letter for letter in letters if letters.count(letter) > 1}):
+        raise ShapeError(
+            f"axes {axes!r} name {', '.join(repeated)} more than once",
+            hint=f"use every letter once, for example --axes {example}",
+        )
+    if missing := [letter for letter in "yx" if letter not in letters]:
+        raise ShapeError(
+            f"axes {axes!r} have no {' and no '.join(missing)}",
+            hint=f"an image needs rows and columns, for example --axes {example}",
+        )
+    return letters
+
+
 def check_axes(axes: str, shape: tuple[int, ...]) -> str:
     """The axes in lower case, after checking that they can name an array of `shape`.
 
     Args:
-        axes: one letter of c, t, z, y, x per axis of the array, any order, y and x among them.
+        axes: as `check_letters` takes them, one letter per axis of the array.
         shape: size of the array, in elements.
 
     Raises:
-        ShapeError: if a letter is unknown or repeated, y or x is missing, or the count is wrong.
+        ShapeError: as `check_letters`, or if the count is wrong.
 
     Example:
         >>> check_axes("ZYX", (9, 64, 64))
         'zyx'
     """
-    letters = axes.strip().lower()
+    letters = check_letters(axes, example=_example(shape))
     size = "×".join(map(str, shape))
-    if unknown := sorted(set(letters) - set(LETTERS)):
-        raise ShapeError(
-            f"axes {axes!r} have letters that mean nothing: {', '.join(unknown)}",
-            hint=f"name each axis of the file by one of {', '.join(LETTERS)}, for example --axes {_example(shape)}",
-        )
-    if repeated := sorted({letter for letter in letters if letters.count(letter) > 1}):
-        raise ShapeError(
-            f"axes {axes!r} name {', '.join(repeated)} more than once",
-            hint=f"use every letter once, for example --axes {_example(shape)}",
-        )
     if len(letters) != len(shape):
         raise ShapeError(
             f"axes {axes!r} name {len(letters)} axes, the array has {len(shape)} ({size})",
             hint=f"give one letter per axis in the order of the file, for example --axes {_example(shape)}",
-        )
-    if missing := [letter for letter in "yx" if letter not in letters]:
-        raise ShapeError(
-            f"axes {axes!r} of an array of {size} have no {' and no '.join(missing)}",
-            hint=f"an image needs rows and columns, for example --axes {_example(shape)}",
         )
     return letters
 

@@ -220,10 +220,11 @@ def decide_labels(
     if instances:
         return _named(_instance_labels(ignore), names)
     if len(totals) < 2:
-        only = f"the value {_listed(list(totals))}" if totals else "no values"
+        only = f"only the value {_listed(list(totals))}" if totals else "no values"
+        beside = "" if ignore is None else f" beside the ignored {ignore}"
+        check = "that these are the masks" if ignore is None else "that these are the masks, and --ignore-value"
         raise DatasetError(
-            f"all masks together have only {only}",
-            hint="annotate at least one object, or check that these are the masks",
+            f"all masks together have {only}{beside}", hint=f"annotate at least one object, or check {check}"
         )
     if any(isinstance(key, tuple) for key in totals):
         black = (0, 0, 0)

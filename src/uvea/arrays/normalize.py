@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 SAMPLE = 1_000_000
 """Percentiles and means of larger images are taken from about this many pixels on a regular grid."""
@@ -25,11 +26,18 @@ class Normalization:
     none: left as it is.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     kind: Literal["zscore", "nonzero", "percentile", "clip", "none"] = "zscore"
     low: float = 0.0
     high: float = 100.0
     mean: float = 0.0
     std: float = 1.0
+
+    def __str__(self) -> str:
+        """The kind and the numbers that count for it: "percentile low=1 high=99.8"."""
+        counts = {"percentile": ("low", "high"), "clip": ("low", "high", "mean", "std")}.get(self.kind, ())
+        return " ".join([self.kind, *(f"{name}={getattr(self, name):g}" for name in counts)])
 
 
 def normalize(array: NDArray[np.generic], scheme: Sequence[Normalization]) -> NDArray[np.float32]:

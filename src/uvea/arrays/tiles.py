@@ -70,7 +70,10 @@ def cut(
     dims = len(shape)
     context = context or (0,) * dims
     align = align or (1,) * dims
-    axes = (_cut_axis(*sizes) for sizes in zip(shape, tile, overlap, context, align, strict=True))
+    axes = (
+        _cut_axis(length, size, shared, context=around, align=step)
+        for length, size, shared, around, step in zip(shape, tile, overlap, context, align, strict=True)
+    )
     return list(product(*axes))
 
 
@@ -79,7 +82,7 @@ def weight_of(tile: Tile) -> NDArray[np.float32]:
     return reduce(np.multiply.outer, (span.weight for span in tile))
 
 
-def _cut_axis(length: int, tile: int, overlap: int, context: int, align: int) -> list[Span]:
+def _cut_axis(length: int, tile: int, overlap: int, *, context: int, align: int) -> list[Span]:
     if tile >= length:
         return [Span(slice(0, length), np.ones(length, np.float32))]
     if length % align or tile % align:
@@ -96,7 +99,7 @@ def _cut_axis(length: int, tile: int, overlap: int, context: int, align: int) ->
     count = ceil((length - tile) / step) + 1
     # Spread evenly, so that no two tiles overlap far more than the others.
     starts = [i * ((length - tile) // align) // (count - 1) * align for i in range(count)]
-    raw = [_ramp(tile, overlap, context, start > 0, start + tile < length) for start in starts]
+    raw = [_ramp(tile, overlap, context, inner_start=start > 0, inner_stop=start + tile < length) for start in starts]
     total = np.zeros(length)
     for start, weight in zip(starts, raw, strict=True):
         total[start : start + tile] += weight
@@ -106,7 +109,7 @@ def _cut_axis(length: int, tile: int, overlap: int, context: int, align: int) ->
     ]
 
 
-def _ramp(tile: int, overlap: int, context: int, inner_start: bool, inner_stop: bool) -> NDArray[np.float64]:
+def _ramp(tile: int, overlap: int, context: int, *, inner_start: bool, inner_stop: bool) -> NDArray[np.float64]:
     rise = np.clip((np.arange(tile) + 0.5 - context) / max(overlap - 2 * context, 1), 0, 1)
     ones = np.ones(tile)
     return np.minimum(rise if inner_start else ones, rise[::-1] if inner_stop else ones)

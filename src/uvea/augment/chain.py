@@ -11,6 +11,9 @@ from uvea.augment.intensity import Blur, Brightness, ColourJitter, Contrast, Gam
 from uvea.augment.spatial import Spatial
 from uvea.errors import PlanError, ShapeError
 
+MOST_OFTEN = 0.8
+"""Largest chance of an augmentation: some patches stay as they were taken."""
+
 ANISOTROPIC = 3.0
 """From this ratio of two spacings on, slices are turned and scaled in their plane only (as nnU-Net does)."""
 
@@ -51,6 +54,7 @@ def standard_chain(
     *,
     dims: int,
     strength: float = 1.0,
+    chance: float = 1.0,
     mirror_axes: tuple[int, ...],
     rotate90: bool,
     spacing: tuple[float, ...],
@@ -64,6 +68,7 @@ def standard_chain(
     Args:
         dims: 2 or 3.
         strength: multiplies all ranges, not the chances; 0 leaves only mirrors and quarter turns.
+        chance: multiplies the chances, each up to MOST_OFTEN; mirrors and quarter turns keep theirs.
         mirror_axes: spatial axes, 0 first, that may be mirrored.
         rotate90: quarter turns in the last two axes.
         spacing: pixel size per spatial axis, any unit.
@@ -78,8 +83,15 @@ def standard_chain(
             f"{dims} spatial axes, spacing {spacing} and mirrored axes {mirror_axes} do not go together",
             hint="use 2 or 3 axes, one spacing for each, and mirrored axes counted from 0",
         )
-    if strength < 0:
-        raise PlanError(f"augmentation strength {strength}", hint="use 0 for mirrors only, 1 for the usual, or more")
+    if strength < 0 or chance < 0:
+        raise PlanError(
+            f"augmentation strength {strength} with chances times {chance}",
+            hint="use 0 for mirrors only, 1 for the usual, or more",
+        )
+
+    def often(usual: float) -> float:
+        return min(MOST_OFTEN, usual * chance)
+
     thick = _thick_axis(spacing)
     if rotation_degrees is None:
         rotation_degrees = (180.0,) if dims == 2 else tuple(180.0 if axis == thick else 30.0 for axis in range(dims))
@@ -88,27 +100,31 @@ def standard_chain(
         mirror_axes=mirror_axes,
         rotate90=rotate90,
         rotation_degrees=tuple(min(180.0, strength * limit) for limit in rotation_degrees),
+        rotation_chance=often(0.2),
         scaling=(0.7**strength, 1.4**strength),
         stretch=1.1**strength,
+        scaling_chance=often(0.2),
         elastic_std=strength * 10 / 512,
+        elastic_chance=often(0.2),
         still_axis=thick,
         out_size=out_size,
     )
     if strength == 0:
         return Chain((replace(spatial, rotation_chance=0, scaling_chance=0, elastic_chance=0),), seed)
     intensity: tuple[Augmentation, ...] = (
-        Noise(max_std=0.25 * strength),
-        Blur(spacing=spacing, stds=(0.5 * strength, 1.0 * strength)),
-        Brightness(limit=0.3 * strength, per_channel=not colour),
-        Contrast(factors=(0.75**strength, 1.33**strength), per_channel=not colour),
-        LowResolution(spacing=spacing, smallest=0.5**strength),
-        Gamma(powers=(0.7**strength, 1.5**strength), per_channel=not colour),
+        Noise(max_std=0.25 * strength, chance=often(0.1)),
+        Blur(spacing=spacing, stds=(0.5 * strength, 1.0 * strength), chance=often(0.2)),
+        Brightness(limit=0.3 * strength, chance=often(0.15), per_channel=not colour),
+        Contrast(factors=(0.75**strength, 1.33**strength), chance=often(0.15), per_channel=not colour),
+        LowResolution(spacing=spacing, smallest=0.5**strength, chance=often(0.2)),
+        Gamma(powers=(0.7**strength, 1.5**strength), chance=often(0.3), per_channel=not colour),
     )
     if colour:
         jitter = ColourJitter(
             gains=(0.85**strength, 1.18**strength),
             limit=0.15 * strength,
             saturations=(0.75**strength, 1.33**strength),
+            chance=often(0.3),
         )
         intensity = (*intensity, jitter)
     return Chain((spatial, *intensity), seed)

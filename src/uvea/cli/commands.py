@@ -6,18 +6,20 @@ Workflows are imported when their command runs, so that `--help` needs neither t
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 import uvea
 from uvea.cli import show
-from uvea.cli.outcome import Interrupted, ended
+from uvea.cli.outcome import Commands, Interrupted, ended
 from uvea.cli.progress import listening
 from uvea.datasets.case import DataOptions
 from uvea.errors import UveaError
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -130,8 +132,7 @@ def demo(
 ) -> None:
     """Show the whole way without any data of yours.
 
-    Makes a small set of synthetic nuclei, trains on it, predicts its test images, scores them,
-    and shows all of it in a report.
+    Makes synthetic nuclei, trains on them, predicts test images, scores them, and shows it all in a report.
 
     [bold]Example:[/]  uvea demo --out uvea-demo
     """
@@ -166,8 +167,7 @@ def check(
 ) -> None:
     """Show what is there, how it is read, and everything that is wrong with it.
 
-    Nothing is written. The exit code is 2 when there are errors, which would stop a training;
-    warnings would not.
+    Nothing is written. The exit code is 2 when there are errors, which stop a training; warnings do not.
 
     [bold]Example:[/]  uvea check cells --images "raw/*.tif" --masks "gt/*.png"
     """
@@ -458,7 +458,7 @@ def _training(model: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if (model / "run" / "run.json").exists():  # what `resume` starts from
-            raise Interrupted(f"stopped; continue with: uvea train --resume {model}") from None
+            raise Interrupted(f"stopped; continue with: uvea train --resume {quote(str(model))}") from None
         raise Interrupted("stopped before there was anything to continue from") from None
 
 
@@ -467,5 +467,5 @@ def _show_model(model: Path) -> None:
     report = model / "report.html"
     if report.exists():
         rows.append(("report", str(report)))
-    rows.append(("next", f"uvea predict {model} IMAGES --out masks"))
+    rows.append(("next", f"uvea predict {quote(str(model))} IMAGES --out masks"))
     show.facts(rows)

@@ -50,6 +50,8 @@ def _keep_libraries_quiet() -> None:
 
 def _flush() -> None:
     """Flush stdout here, because a reader that left, such as `head`, is no fault to report."""
+    if sys.stdout is None:  # closed by who started this, such as a scheduler
+        return
     try:
         sys.stdout.flush()
     except BrokenPipeError:

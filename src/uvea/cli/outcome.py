@@ -5,10 +5,11 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 from uvea.cli import show
 from uvea.errors import UveaError
@@ -68,6 +69,55 @@ def ended(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(1) from None
 
     return wrapped
+
+
+class Commands(TyperGroup):
+    """All commands, for which a word that cannot be understood is an error like every other: two lines, code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what was typed, as `TyperGroup.main`, and exit."""
+        typed = args[0] if args else kwargs.get("args")
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except typer.Abort:
+            code = 130
+        except Exception as error:
+            # The base of typer.BadParameter is public in no version of typer; this method is what its kinds share.
+            if not hasattr(error, "format_message"):
+                raise
+            problem, hint = _misunderstood(error, sys.argv[1:] if typed is None else typed)
+            show.error(problem, hint=hint)
+            code = 2
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _misunderstood(error: Any, words: Sequence[str]) -> tuple[str, str]:
+    """What is wrong with the words that were typed, and the way out."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "uvea"
+    hint = f"{command} --help shows what it takes, with an example"
+    if near := getattr(error, "possibilities", None):
+        hint = f"{' or '.join(near)}; {hint}"
+    names: Sequence[str] = getattr(getattr(error, "param", None), "opts", None) or ()
+    value = next((value for name in names if (value := _value_of(name, words)) is not None), None)
+    if value is not None and error.message:
+        return f"{names[0]} cannot be {value!r}: {_lowered(error.message)}", hint
+    said = _lowered(error.format_message()).partition(" (Possible options")[0]
+    return said.rstrip("."), hint
+
+
+def _value_of(option: str, words: Sequence[str]) -> str | None:
+    """The value that was typed for an option; None where there is none."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == option:
+            return following
+        if option.startswith("--") and word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
+    return None
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _report(error: Exception) -> None:

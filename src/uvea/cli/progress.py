@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
 from uvea.workflows.events import Listener, Message, Progress
@@ -97,8 +98,9 @@ class BarsListener:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
-            _TimeLeft(),
-            _Figures(),
+            # Where the terminal is narrow the bar gives way, and no figure goes to a line of its own.
+            _TimeLeft(Column(no_wrap=True)),
+            _Figures(Column(no_wrap=True)),
             console=console,
             transient=False,
         )

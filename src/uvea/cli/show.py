@@ -68,7 +68,7 @@ def findings(found: Sequence[Finding], *, all_files: bool = False) -> None:
         for path in shown:
             grid.add_row("", Text(f"  {path}"))
         if len(shown) < count:
-            grid.add_row("", Text(f"  and {count - len(shown)} more; --all-files lists them"))
+            grid.add_row("", Text(f"  and {count - len(shown)} more; uvea check --all-files lists them"))
         grid.add_row("", Text(f"Try: {_one_line(finding.hint)}"))
     if grid.row_count:
         _put(grid)

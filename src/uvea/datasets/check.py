@@ -17,8 +17,8 @@ from uvea.datasets.names import listed
 from uvea.datasets.split import Split
 from uvea.datasets.survey import CaseFacts, Survey
 
-SPACING_TOLERANCE = 0.01
-"""Pixel sizes that differ by less than this share are one pixel size."""
+SPACING_TOLERANCE = 0.05
+"""Pixel sizes that differ by less than this share are one pixel size, here as in the plan."""
 
 UM_PER_UNIT = {"mm": 1000.0, "um": 1.0}
 
@@ -186,7 +186,9 @@ def fractional_masks(evidence: Evidence) -> Iterable[Finding]:
 
 def empty_masks(evidence: Evidence) -> Iterable[Finding]:
     """Empty masks are right where there is nothing, and wrong where nobody has annotated yet."""
-    empty = [case for case, facts in evidence.annotated if not _present(facts, evidence) - {0}]
+    if not evidence.survey.decided:
+        return
+    empty = [case for case, facts in evidence.annotated if _present(facts, evidence) == {0}]
     if empty:
         yield _warning(
             "empty-mask",
@@ -196,9 +198,24 @@ def empty_masks(evidence: Evidence) -> Iterable[Finding]:
         )
 
 
+def ignored_masks(evidence: Evidence) -> Iterable[Finding]:
+    """A mask without a pixel that counts teaches nothing, and in a score it is as good as a perfect prediction."""
+    if not evidence.survey.decided:
+        return
+    ignored = [case for case, facts in evidence.annotated if not _present(facts, evidence)]
+    if ignored:
+        yield _warning(
+            "ignored-mask",
+            f"{_count(ignored, evidence)} a mask that is ignored everywhere, which counts as Dice 1: {_names(ignored)}",
+            "leave the images out with --skip, or check --ignore-value",
+            ignored,
+        )
+
+
 def rare_classes(evidence: Evidence) -> Iterable[Finding]:
     """A class in a single image is learned or scored, never both, and may be a slip of the brush."""
-    if evidence.survey.labels.kind == "instances" or len(evidence.annotated) < 2:
+    classes = evidence.survey.decided and evidence.survey.labels.kind != "instances"
+    if not classes or len(evidence.annotated) < 2:
         return
     users: dict[int, list[Case]] = defaultdict(list)
     for case, facts in evidence.annotated:
@@ -296,10 +313,13 @@ def mixed_spacings(evidence: Evidence) -> Iterable[Finding]:
     ]
     if others:
         case, spacing = others[0]
+        units = {facts.unit for _, facts in evidence.readable}
+        unit = "mm" if units == {"mm"} else "um"
+        follows = "all will be resampled to one" if len(units) == 1 else "as their units differ, none is resampled"
         yield _warning(
             "mixed-spacing",
-            f"pixel sizes differ: most images have {_micrometres(common[0][0])}, but {len(others)} others do not, "
-            f"such as '{case.name}' with {_micrometres(spacing)}; all will be resampled to one",
+            f"{len(others)} of {len(sized)} images {'has' if len(others) == 1 else 'have'} another pixel size than "
+            f"{_size(common[0][0], unit)}, such as '{case.name}' with {_size(spacing, unit)}; {follows}",
             "check that the sizes in the files are true; nothing to do if they are",
             [c for c, _ in others],
         )
@@ -359,6 +379,8 @@ def near_duplicates(evidence: Evidence) -> Iterable[Finding]:
 
 def copied_masks(evidence: Evidence) -> Iterable[Finding]:
     """Different images with one and the same mask: a mask saved under a wrong name."""
+    if not evidence.survey.decided:
+        return
     groups: dict[str, list[tuple[Case, CaseFacts]]] = defaultdict(list)
     for case, facts in evidence.annotated:
         if _present(facts, evidence) - {0}:
@@ -384,6 +406,7 @@ CHECKS: tuple[Check, ...] = (
     fractional_masks,
     constant_images,
     empty_masks,
+    ignored_masks,
     rare_classes,
     odd_types,
     mixed_spacings,
@@ -458,5 +481,5 @@ def _first(texts: Sequence[str], most: int = 3) -> str:
     return "; ".join(texts[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _micrometres(spacing: Iterable[float]) -> str:
-    return "×".join(f"{size:.4g}" for size in spacing) + " µm"
+def _size(micrometres: Iterable[float], unit: str) -> str:
+    return "×".join(f"{size / UM_PER_UNIT[unit]:.4g}" for size in micrometres) + f" {unit}"

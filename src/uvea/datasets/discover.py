@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from uvea.datasets.case import Case, DataOptions, Dataset
-from uvea.datasets.names import Role, listed, part_of, role_of
+from uvea.datasets.names import Role, is_system, listed, part_of, role_of
 from uvea.datasets.pairing import Entry, Pairing, group_channels, pair, separate
 from uvea.datasets.table import read_table
 from uvea.errors import DatasetError
@@ -25,8 +25,6 @@ WAYS = (
     "or name both with --images and --masks, or give a CSV table with columns image and mask"
 )
 """Every layout, as a hint."""
-
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 
 
 def discover(source: Path, *, options: DataOptions = NO_OPTIONS) -> Dataset:
@@ -54,26 +52,31 @@ def discover(source: Path, *, options: DataOptions = NO_OPTIONS) -> Dataset:
         raise _unreadable(source, error) from error
 
 
-def find_images(sources: Sequence[str | Path], *, channels: int = 1) -> list[tuple[str, tuple[Path, ...]]]:
-    """Find the images to predict.
+def find_images(
+    sources: Sequence[str | Path], *, channels: int = 1, role: Role = "images"
+) -> list[tuple[str, tuple[Path, ...]]]:
+    """Find the images to predict, or the masks to score.
 
     Args:
         sources: files, folders (with all sub-folders) and globs.
-        channels: files per image. With more than one, "case_0000" and its fellows become one image called "case".
+        channels: files per image. With more than one, "case_0000" and its fellows become one image called "case",
+            also where each is named by itself.
+        role: what is wanted of a folder that holds images and their masks side by side: "images" refuses it.
 
     Returns:
         Name and files of each image, in the order of `sources`, then of names. A name is the path below the folder
         that was given, or below the fixed part of the glob, without suffix; it may contain "/".
 
     Raises:
-        DatasetError: a source without images, two images of one name, or not `channels` files for an image.
+        DatasetError: a source without images, or with images and masks; two images of one name; not `channels` files
+            for an image.
     """
     found: dict[str, tuple[Path, ...]] = {}
-    for source in sources:
+    for source in _with_fellows(sources) if channels > 1 else sources:
         try:
-            images = _images_of(source, channels)
+            images = _images_of(source, channels, role)
         except OSError as error:
-            raise _unreadable(source, error) from error
+            raise _unreadable(str(source), error) from error
         for name, paths in images:
             if name in found and [p.resolve() for p in found[name]] != [p.resolve() for p in paths]:
                 raise DatasetError(
@@ -122,9 +125,11 @@ _Found = dict[Role, list[Entry]]
 
 def _from_table(source: Path, options: DataOptions) -> Dataset:
     if source.suffix.lower() != ".csv":
+        folder = source.absolute().parent
+        folder = source.parent.parent if role_of(folder.name) and _is_complete(folder.parent) else source.parent
         raise DatasetError(
             f"'{source}' is neither a folder nor a CSV table",
-            hint=f"give the folder that holds the images and masks, such as '{source.parent}', or a .csv file",
+            hint=f"give the folder that holds the images and masks, such as '{folder}', or a .csv file",
         )
     if options.images:
         raise DatasetError(
@@ -164,6 +169,11 @@ def _glob_entries(root: Path, role: Role, pattern: str, skip: tuple[str, ...]) -
 
 def _by_folders(root: Path, options: DataOptions) -> tuple[_Found, str]:
     everything = _image_files(root, options.skip)
+    if not everything and options.skip and _image_files(root, ()):
+        raise DatasetError(
+            f"--skip {' --skip '.join(options.skip)} leaves out every image in '{root}'",
+            hint="give a glob that fits fewer files",
+        )
     if not everything:
         raise DatasetError(
             f"no images in '{root}': {_inventory(root)}",
@@ -246,17 +256,36 @@ def _cases(pairing: Pairing) -> tuple[Case, ...]:
     return tuple(case for _, case in sorted(cases.items()))
 
 
-def _images_of(source: str | Path, channels: int) -> list[tuple[str, tuple[Path, ...]]]:
-    path = Path(source)
+def _with_fellows(sources: Sequence[str | Path]) -> list[str | Path | tuple[Path, ...]]:
+    """The same sources, files of one folder together at the place of the first: a shell names channels one by one."""
+    files: dict[Path, dict[Path, None]] = defaultdict(dict)
+    for path in map(Path, sources):
+        if path.is_file():
+            files[path.parent][path] = None
+    found: list[str | Path | tuple[Path, ...]] = []
+    for source in sources:
+        if not Path(source).is_file():
+            found.append(source)
+        elif fellows := files.pop(Path(source).parent, None):
+            found.append(tuple(fellows))
+    return found
+
+
+def _images_of(source: str | Path | tuple[Path, ...], channels: int, role: Role) -> list[tuple[str, tuple[Path, ...]]]:
+    path = source[0] if isinstance(source, tuple) else Path(source)
     if path.is_file():
-        if not is_image(path):
-            raise DatasetError(f"'{path}' is not an image that uvea reads", hint="give PNG, TIFF, NIfTI or the like")
-        files, base = [path], path.parent
+        files, base = list(source) if isinstance(source, tuple) else [path], path.parent
+        if strange := [file for file in files if not is_image(file)]:
+            raise DatasetError(
+                f"'{strange[0]}' is not an image that uvea reads", hint="give PNG, TIFF, NIfTI or the like"
+            )
     elif path.is_dir():
-        roles = [role[0] for folder in _subfolders(path) if (role := role_of(folder.name))]
-        if "images" in roles and "masks" in roles:
-            inner = next(f for f in _subfolders(path) if (role := role_of(f.name)) and role[0] == "images")
-            raise DatasetError(f"'{path}' holds images and masks", hint=f"give the folder of the images, '{inner}'")
+        for _, place in sorted(_places(path).items()):
+            if place.images and place.masks:
+                wanted = {"images": place.images, "masks": place.masks}[role][0]
+                raise DatasetError(
+                    f"'{path}' holds images and masks", hint=f"give the folder of the {role}, '{wanted}'"
+                )
         files, base = _image_files(path, ()), path
     elif glob.has_magic(str(source)):
         base = Path(_fixed_part(str(source)))
@@ -267,16 +296,32 @@ def _images_of(source: str | Path, channels: int) -> list[tuple[str, tuple[Path,
         where = _inventory(path) if path.is_dir() else f"there: {_inventory(base)}"
         raise DatasetError(f"no images in '{source}'", hint=f"give PNG, TIFF, NIfTI or the like; {where}")
     entries = [Entry(file, file.relative_to(base).parent.parts, stem_of(file)) for file in files]
+    if path.is_dir():
+        entries = _one_role(path, entries, role)
     if channels == 1:
         return sorted(("/".join((*entry.folder, entry.stem)), (entry.path,)) for entry in entries)
     grouped = group_channels(entries)
     for key, paths in grouped:
         if len(paths) != channels and not (len(paths) == 1 and stem_of(paths[0]) == key[-1]):
             raise DatasetError(
-                f"'{'/'.join(key)}' has {len(paths)} channel files, the model was trained on {channels}",
-                hint=f"name them {key[-1]}_0000 to {key[-1]}_{channels - 1:04d}",
+                f"'{'/'.join(key)}' has {len(paths)} channel file{'s' if len(paths) > 1 else ''}, "
+                f"the model was trained on {channels}",
+                hint=f"give all of them, called {key[-1]}_0000 to {key[-1]}_{channels - 1:04d}, or their folder",
             )
     return [("/".join(key), paths) for key, paths in grouped]
+
+
+def _one_role(folder: Path, entries: list[Entry], role: Role) -> list[Entry]:
+    """The images or the masks of a folder that holds both side by side; all files of any other."""
+    images, masks = separate(entries)
+    if not images or not masks:
+        return entries
+    if role == "masks":
+        return masks
+    raise DatasetError(
+        f"'{folder}' holds images and masks side by side, such as '{masks[0].path.name}'",
+        hint=f"name the images alone, such as '{images[0].path}'; or if all are images, '{folder / '*'}'",
+    )
 
 
 def _entry(path: Path, base: Path, *, leading: str = "") -> Entry:
@@ -299,8 +344,8 @@ def _files(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_system(name))
-        found += [Path(here, name) for name in names if not _is_system(name)]
+        folders[:] = sorted(name for name in folders if not is_system(name))
+        found += [Path(here, name) for name in names if not is_system(name)]
     return sorted(found)
 
 
@@ -309,11 +354,7 @@ def _raise(error: OSError) -> None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_system(path.name))
-
-
-def _is_system(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_system(path.name))
 
 
 def _skipped(path: Path, root: Path, skip: tuple[str, ...]) -> bool:

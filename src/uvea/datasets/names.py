@@ -37,11 +37,17 @@ _PARTS: dict[str, Part] = {
     "test": "test",
     "testing": "test",
 }
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 _SEPARATORS = "_-. "
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _CHANNEL = re.compile(r"(?P<core>.+)_(?P<number>\d{4})")
 _NUMBER = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)")
 _STACK_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|s|sl|slice|slices|layer|plane|section|frame|t)[_\-. ]?$", re.IGNORECASE)
+
+
+def is_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or left there by an operating system for itself."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
 def part_of(word: str) -> Part | None:

@@ -23,6 +23,14 @@ class Entry:
 
     stem: str
 
+    def __post_init__(self) -> None:
+        try:
+            "/".join((*self.folder, self.stem)).encode()
+        except UnicodeEncodeError:  # from an archive of another system; it could not be written to tables and reports
+            raise DatasetError(
+                f"{str(self.path)!r} has a name with letters that are not UTF-8", hint="rename it"
+            ) from None
+
 
 @dataclass(frozen=True)
 class Pair:

@@ -185,7 +185,7 @@ def splits_from_file(path: Path, cases: Iterable[Case]) -> list[Split]:
         raise DatasetError(f"there is no split file '{path}'", hint="check the path; relative ones start here")
     known = {case.name: case for case in cases}
     read = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
-    return [_checked(path, parts, known, index, len(read)) for index, parts in enumerate(read, start=1)]
+    return [_checked(path, parts, known, index=index, count=len(read)) for index, parts in enumerate(read, start=1)]
 
 
 def _usable(cases: Iterable[Case]) -> list[Case]:
@@ -350,7 +350,7 @@ def _read_json(path: Path) -> list[_Parts]:
     return read
 
 
-def _checked(path: Path, parts: _Parts, known: dict[str, Case], index: int, count: int) -> Split:
+def _checked(path: Path, parts: _Parts, known: dict[str, Case], *, index: int, count: int) -> Split:
     where = f"'{path}'" if count == 1 else f"split {index} of '{path}'"
     named = {part: [_resolved(name, known) for name in names] for part, names in parts.items()}
     every = [name for names in named.values() for name in names]

@@ -38,6 +38,9 @@ from uvea.images.image import Image
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
+MOST_ALIKE = 3
+"""Unreadable files with one and the same way out that get a finding each; more of them share one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaseFacts:
@@ -133,6 +136,11 @@ class Survey:
     findings: tuple[Finding, ...]
     """Files that could not be read, and masks that could not be understood; all errors."""
 
+    @property
+    def decided(self) -> bool:
+        """Whether `labels` are what the masks say; without that, nothing can be said about classes."""
+        return all(finding.kind != "labels" for finding in self.findings)
+
 
 def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, int], None] | None = None) -> Survey:
     """Read all cases once, on all cores, and decide what the mask values mean.
@@ -147,7 +155,7 @@ def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, in
         advance: called with (cases done, all cases) after each case, from this thread.
     """
     facts = _on_all_cores(lambda case: _facts(case, options, background=0), dataset.cases, advance)
-    problems = [problem for fact in facts for problem in fact.problems]
+    problems = _gathered([problem for fact in facts for problem in fact.problems])
     try:
         labels = _decide(dataset, facts, options)
     except DatasetError as error:
@@ -268,6 +276,22 @@ def _unreadable(error: UveaError | MemoryError, files: tuple[Path, ...], what: s
         hint="cut it into smaller images, or use a machine with more memory",
         files=files,
     )
+
+
+def _gathered(problems: Sequence[Finding]) -> list[Finding]:
+    """The same findings, but one for all that are of one kind and have one way out where there are many."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for problem in problems:
+        alike.setdefault((problem.kind, problem.hint), []).append(problem)
+    found: list[Finding] = []
+    for some in alike.values():
+        if len(some) <= MOST_ALIKE:
+            found += some
+            continue
+        first = some[0]
+        said = f"{first.problem}; and {len(some) - 1} more like it"
+        found.append(replace(first, problem=said, files=tuple(file for one in some for file in one.files)))
+    return found
 
 
 def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:

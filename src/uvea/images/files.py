@@ -10,6 +10,7 @@ import shutil
 import stat
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from uvea.images.formats import format_for, stem_of, suffix_of
 from uvea.images.image import Image, Plane
 
 
-def read(path: Path, *, axes: str | None = None) -> Image:
+def read(path: str | Path, *, axes: str | None = None) -> Image:
     """Read an image file.
 
     Args:
@@ -37,6 +38,7 @@ def read(path: Path, *, axes: str | None = None) -> Image:
         ImageError: if the file is missing, damaged, not what its suffix says, or too large.
         ShapeError: if `axes` do not fit the array, or the array has both time and slices.
     """
+    path = Path(path)
     family = format_for(path)
     _check_file(path)
     _quieten_libraries()
@@ -92,8 +94,10 @@ def geometry_difference(first: Image, second: Image, *, tolerance: float = 1e-3)
     if (first.axes, first.shape) != (second.axes, second.shape):
         sizes = ["×".join(map(str, image.shape)) + f" ({image.axes})" for image in (first, second)]
         return f"sizes differ: {sizes[0]} and {sizes[1]}"
-    if first.unit != second.unit:
+    if "px" in (first.unit, second.unit) and first.unit != second.unit:
         return f"units differ: {first.unit} and {second.unit}"
+    if first.unit != second.unit:
+        first, second = _in_millimetres(first), _in_millimetres(second)
     allowed = tolerance * min(first.spacing)
     for name, room in (("spacing", allowed), ("origin", allowed), ("direction", tolerance)):
         values, other_values = getattr(first, name), getattr(second, name)
@@ -102,7 +106,14 @@ def geometry_difference(first: Image, second: Image, *, tolerance: float = 1e-3)
     return None
 
 
-def write(path: Path, image: Image, *, overwrite: bool = False) -> None:
+def _in_millimetres(image: Image) -> Image:
+    if image.unit != "um":
+        return image
+    spacing, origin = (tuple(length / 1000 for length in lengths) for lengths in (image.spacing, image.origin))
+    return replace(image, spacing=spacing, origin=origin, unit="mm")
+
+
+def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
     """Write an image; the suffix says the format. Missing folders are made.
 
     The file appears under its name when it is complete, or not at all. Integers may come
@@ -113,6 +124,7 @@ def write(path: Path, image: Image, *, overwrite: bool = False) -> None:
         OutputError: if the file exists and `overwrite` is false, or cannot be written.
         ImageError: if the format cannot hold the image.
     """
+    path = Path(path)
     family = format_for(path)
     _refuse_existing(path, overwrite)
     _quieten_libraries()
@@ -272,5 +284,6 @@ def _unreadable(path: Path, name: str, error: Exception) -> ImageError:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = " ".join(said.split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

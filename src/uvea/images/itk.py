@@ -93,8 +93,13 @@ class _Itk(Format):
         reader = library.ImageFileReader()
         reader.SetImageIO(self.io)
         reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        return _stored(self.pixels(header, reader), reader, header.unit)
+        try:
+            reader.ReadImageInformation()
+            pixels = self.pixels(header, reader)
+        except RuntimeError as error:
+            # The last line of ITK's report says what is wrong, those before it where in its sources.
+            raise ValueError(str(error).strip().rpartition("\n")[2].rpartition(": ")[2]) from error
+        return _stored(pixels, reader, header.unit)
 
     def write(self, path: Path, image: Image) -> None:
         """Write one, compressed; bool becomes uint8 and float16 float32, as ITK has neither."""

@@ -100,9 +100,12 @@ def _check_chunks(path: Path) -> None:
         file.seek(8)
         kind = b""
         while kind != b"IEND":
-            length, kind = struct.unpack(">I4s", file.read(8))
-            data = file.read(length)
-            (stated,) = struct.unpack(">I", file.read(4))
+            head = file.read(8)
+            length, kind = struct.unpack(">I4s", head.ljust(8, b"\0"))
+            data, checksum = file.read(length), file.read(4)
+            if len(head) < 8 or len(checksum) < 4:
+                raise ValueError("it ends before its last part")
+            (stated,) = struct.unpack(">I", checksum)
             if kind[:1].isupper() and zlib.crc32(kind + data) != stated:
                 raise ValueError(f"the checksum of its part {kind!r} is wrong")
 

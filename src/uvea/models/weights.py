@@ -59,6 +59,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise ModelError(f"no weights at {path}", hint="name a model folder that holds a .safetensors file")
+    if not os.access(path, os.R_OK):  # safetensors would say that it does not exist
+        raise ModelError(f"{path} may not be read", hint="give yourself permission to it")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118

@@ -6,6 +6,9 @@ from uvea.errors import PlanError
 
 DEFAULT_MINUTES = 10.0
 
+MOST = 1e9
+"""Of any of the three: 1,900 years of minutes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -29,7 +32,12 @@ class Budget:
             both = " and ".join(f"{name} {value:g}" for name, value in given.items())
             raise PlanError(f"the budget is given twice: {both}", hint="give one of --minutes, --epochs and --steps")
         ((name, value),) = given.items()
-        if not 0 < value < 1e9:
+        if not value > 0:
             raise PlanError(
                 f"a budget of {value:g} {name} trains nothing", hint=f"use a number above 0, such as --{name} 10"
+            )
+        if value >= MOST:
+            raise PlanError(
+                f"a budget of {value:g} {name} never ends",
+                hint=f"use less than {MOST:g}, such as --{name} 10; Ctrl-C stops a training, too",
             )

@@ -81,6 +81,9 @@ class Plan(BaseModel):
     class_weights: tuple[Annotated[Real, Field(gt=0)], ...] | None
     """Weight of each class in the cross-entropy, background first; None: all one."""
 
+    border_weight: Annotated[Real, Field(ge=0)]
+    """How much background pixels between close objects count more, at most: w0 of the U-Net paper; 0: no more."""
+
     foreground: float = Field(ge=0, le=1)
     """Share of patches that are placed on a foreground class."""
 
@@ -97,6 +100,9 @@ class Plan(BaseModel):
 
     augment: float = Field(ge=0, le=2)
     """Strength of the augmentation: 0 none, 1 usual."""
+
+    augment_chance: Annotated[Real, Field(ge=0)]
+    """How much more often than usual patches are augmented; 1: as usual."""
 
     mirror_axes: tuple[int, ...]
     """Axes that may be mirrored, counted from the first spatial one."""
@@ -161,6 +167,12 @@ class Plan(BaseModel):
     @classmethod
     def make(cls, values: Mapping[str, Any], *, where: str) -> Self:
         """Check values and freeze them; `where` is named in the error."""
+        ours = cls.model_fields["format"].default
+        if (theirs := values.get("format", ours)) != ours:
+            raise PlanError(
+                f"{where} is of format {theirs!r:.80}, this version of uvea reads {ours}",
+                hint=f"use the version that wrote it, {values.get('uvea', 'a newer one')}",
+            )
         unknown = sorted(set(values) - set(cls.model_fields))
         if unknown:
             raise PlanError(
@@ -172,9 +184,13 @@ class Plan(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
+            if first["type"] == "missing":
+                raise PlanError(
+                    f"{where} lacks {name}", hint="use the version of uvea that made the plan, or train again"
+                ) from None
             raise PlanError(
-                f"{where}: {name} cannot be {first.get('input')!r} ({first['msg'].lower()})",
-                hint=f"correct {name.split('.')[0]}, or leave it out to have it decided",
+                f"{where}: {name} cannot be {first.get('input')!r:.80} ({first['msg'].lower()})",
+                hint=f"correct {name}",
             ) from None
         plan._check(where)
         return plan
@@ -221,6 +237,17 @@ class Plan(BaseModel):
                 f"{where}: normalization has {len(self.normalization)} values for {self.channels} channel(s)",
                 hint="give one for all channels, or one per channel separated by ;",
             )
+        for how in self.normalization:
+            if how.kind == "percentile" and not 0 <= how.low < how.high <= 100:
+                raise PlanError(
+                    f"{where}: normalization takes percentiles from {how.low:g} to {how.high:g}",
+                    hint='give low below high, both from 0 to 100: "percentile low=1 high=99.8"',
+                )
+            if how.kind == "clip" and not (how.low < how.high and how.std > 0):
+                raise PlanError(
+                    f"{where}: normalization clips from {how.low:g} to {how.high:g} with a std of {how.std:g}",
+                    hint='give low below high, and std above 0: "clip low=-100 high=300 mean=80 std=60"',
+                )
         if len(self.strides) != len(self.width) - 1 or len(self.kernels) != len(self.width):
             raise PlanError(
                 f"{where}: {len(self.width)} widths need {len(self.width) - 1} strides and {len(self.width)} kernels, "
@@ -243,16 +270,16 @@ class Plan(BaseModel):
             )
         if any(axis not in range(self.dims) for axis in self.mirror_axes):
             raise PlanError(
-                f"{where}: mirror_axes {self.mirror_axes} are not axes of {self.dims}D data",
+                f"{where}: mirror_axes {shown(self.mirror_axes)} are not axes of {self.dims}D data",
                 hint=f"use numbers from 0 to {self.dims - 1}",
             )
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Every decision that has a reason: name, value as text, reason."""
-        values = self.model_dump()
-        return [
-            (name, shown(values[name]), self.reasons[name]) for name in type(self).model_fields if name in self.reasons
-        ]
+        texts = {name: shown(value) for name, value in self.model_dump().items()}
+        schemes = list(map(str, self.normalization))
+        texts["normalization"] = " ; ".join(schemes if len(set(schemes)) > 1 else schemes[:1])
+        return [(name, texts[name], self.reasons[name]) for name in type(self).model_fields if name in self.reasons]
 
 
 def _example(plan: type[Plan], name: str) -> str:

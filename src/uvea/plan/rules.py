@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import PlanError
-from uvea.plan.budget import Budget
+from uvea.plan.budget import DEFAULT_MINUTES, Budget
 from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.machine import Machine
 from uvea.plan.memory import Network, patch_bytes, prediction_bytes, step_bytes, weight_bytes
@@ -25,6 +25,9 @@ from uvea.plan.plan import Plan, shown
 T = TypeVar("T")
 
 DECIDED_BY_USER = "set by you"
+
+FEW_PATCHES = 200
+"""Data that fewer patches than this cover are augmented more often."""
 
 THIN = 8
 """Volumes with fewer slices than this are treated slice by slice."""
@@ -99,8 +102,8 @@ def decide(
         values["normalization"] *= fingerprint.channels
 
     def network_for(patch: tuple[int, ...]) -> Network:
-        strides, kernels, why = _levels(patch, grid)
-        width = said.get("width") or _width(len(strides) + 1, dims, gpu=gpu, why=why)[0]
+        strides, kernels, _ = _levels(patch, grid)
+        width = said.get("width") or _width(len(strides) + 1, dims, machine=machine, budget=budget)[0]
         if len(width) - 1 != len(strides):
             strides, kernels, _ = _levels(patch, grid, levels=len(width))
         if "strides" in said and len(said["strides"]) == len(width) - 1:
@@ -117,7 +120,7 @@ def decide(
 
     patch = settle("patch", lambda: _fitting_patch(_patch(shape, dims, gpu=gpu), network_for, machine))
     strides, kernels, why = _levels(patch, grid)
-    width = settle("width", lambda: _width(len(strides) + 1, dims, gpu=gpu, why=why))
+    width = settle("width", lambda: _width(len(strides) + 1, dims, machine=machine, budget=budget))
     if len(width) - 1 != len(strides):
         # The user asked for another number of levels.
         strides, kernels, why = _levels(patch, grid, levels=len(width))
@@ -132,6 +135,7 @@ def decide(
     settle("deep_supervision", lambda: (False, "pays in long trainings only"))
     settle("loss", lambda: ("dice_and_cross_entropy", "Dice follows the score, cross-entropy steadies it"))
     settle("class_weights", lambda: _class_weights(fingerprint, labels, loss=values["loss"]))
+    settle("border_weight", lambda: (0.0, "off; 10 is that of the U-Net paper, for thin gaps between objects"))
     settle("foreground", lambda: _foreground(fingerprint))
     settle("optimizer", lambda: ("adamw", "reaches a good model in few steps"))
     settle("learning_rate", lambda: (0.004, "of those tried it went furthest in few steps, see docs/log.md"))
@@ -141,6 +145,7 @@ def decide(
     settle("ema", lambda: (0.99, "averages about the last hundred steps"))
     settle("clip", lambda: (12.0, "cuts only outliers of the gradient"))
     settle("augment", lambda: (1.0, "usual strength"))
+    settle("augment_chance", lambda: _augment_chance(fingerprint, values["patch"]))
     mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
@@ -356,13 +361,16 @@ def _levels(
     return tuple(strides), tuple(kernels), f"halved until {_times(size)} pixels of the patch are left"
 
 
-def _width(levels: int, dims: int, *, gpu: bool, why: str) -> tuple[tuple[int, ...], str]:
-    if gpu:
+def _width(levels: int, dims: int, *, machine: Machine, budget: Budget) -> tuple[tuple[int, ...], str]:
+    if machine.accelerator is not None:
         base, most = 32, 512 if dims == 2 else 320
         reason = f"{base} channels at the top, doubling"
     else:
-        base, most = 16, 256
-        reason = f"{base} channels at the top: on a processor, more steps are worth more than more channels"
+        # Ten minutes on two cores were measured, see docs/log.md; the steps above are a guess.
+        core_minutes = (budget.minutes or DEFAULT_MINUTES) * machine.cores
+        base = 16 if core_minutes <= 40 else 24 if core_minutes <= 160 else 32
+        most = 16 * base
+        reason = f"{base} channels at the top suit a budget of {core_minutes:g} core minutes: fewer give more steps"
     return tuple(min(most, base * 2**level) for level in range(levels)), reason
 
 
@@ -473,6 +481,16 @@ def _foreground(fingerprint: Fingerprint) -> tuple[float, str]:
     if rarest < 0.02:
         return 0.67, f"the rarest class has {rarest:.2%} of the pixels"
     return 0.33, "every batch sees all classes"
+
+
+def _augment_chance(fingerprint: Fingerprint, patch: tuple[int, ...]) -> tuple[float, str]:
+    """Source: isbi2012_em fell from 0.952 to 0.949 while its training loss still fell, see docs/log.md."""
+    shape = fingerprint.shape_median[-len(patch) :]
+    slices = prod(fingerprint.shape_median[: -len(patch)])
+    patches = fingerprint.cases * slices * prod(ceil(n / p) for n, p in zip(shape, patch, strict=True))
+    if patches < FEW_PATCHES:
+        return 2.5, f"{patches} patches cover all images: each is seen often and must look new"
+    return 1.0, f"{patches} patches cover all images: enough variety of their own"
 
 
 def _mirror_axes(fingerprint: Fingerprint, dims: int) -> tuple[tuple[int, ...], str]:

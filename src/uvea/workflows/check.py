@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from uvea.arrays.axes import check_letters
 from uvea.arrays.labels import LabelMap
 from uvea.datasets.case import DataOptions, Dataset, Finding
 from uvea.datasets.check import check as find_faults
@@ -25,6 +26,9 @@ from uvea.workflows.events import Listener, Progress, silent
 
 MOST_LISTED = 4
 """Different sizes, types or spacings that are listed in a row before the rest is only counted."""
+
+MOST_CLASSES = 12
+"""Classes that are listed; object numbers taken for classes would fill pages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ class CheckReport:
             ("channels", _listed(str(fact.channels) for fact in readable)),
             ("pixel types", _listed(fact.dtype for fact in readable)),
             ("pixel size", _listed(_spacing(fact) for fact in readable)),
-            ("classes", _classes(self.survey.labels, facts)),
+            ("classes", _classes(self.survey.labels, facts) if self.survey.decided else "not known, see the errors"),
         ]
         if groups := {case.group for case in cases if case.group is not None}:
             rows.insert(3, ("groups", str(len(groups))))
@@ -87,7 +91,10 @@ def check(
     Raises:
         DatasetError: if there is no dataset at all, or the split file or the number of folds is at fault.
             Everything else is a finding.
+        ShapeError: if the axes in `options` cannot be those of an image.
     """
+    if options.axes is not None:
+        check_letters(options.axes)
     dataset = discover(Path(source), options=options)
     survey = read_all(
         dataset, options=options, advance=lambda done, total: listen(Progress("reading the data", done, total))
@@ -170,6 +177,8 @@ def _classes(labels: LabelMap, facts: Iterable[CaseFacts]) -> str:
             f"{name} = {'/'.join(map(str, key)) if isinstance(key, tuple) else key} ({_share(pixels[key], counted)})"
             for name, key in zip(labels.names, keys, strict=True)
         ]
+    if len(parts) > MOST_CLASSES:
+        parts[MOST_CLASSES:] = [f"and {len(parts) - MOST_CLASSES} more"]
     if labels.ignore is not None:
         parts.append(f"ignored = {labels.ignore}")
     return ", ".join(parts)
@@ -184,6 +193,6 @@ def _listed(texts: Iterable[str]) -> str:
     counts = Counter(texts).most_common()
     if len(counts) <= 1:
         return "".join(text for text, _ in counts) or "none could be read"
-    shown = ", ".join(f"{text} ({count} cases)" for text, count in counts[:MOST_LISTED])
+    shown = ", ".join(f"{text} ({count} case{'s' if count > 1 else ''})" for text, count in counts[:MOST_LISTED])
     rest = len(counts) - MOST_LISTED
     return f"{shown} and {rest} more" if rest > 0 else shown

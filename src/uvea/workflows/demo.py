@@ -6,6 +6,7 @@ synthetic -> train -> predict -> evaluate -> report
 from dataclasses import dataclass
 from pathlib import Path
 
+from uvea.datasets.names import is_system
 from uvea.datasets.synthetic import write_dataset
 from uvea.errors import OutputError
 from uvea.images import stem_of
@@ -81,12 +82,12 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
     """Images of the user's own must neither be trained on nor be taken for results."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file", hint="choose another --out")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(is_system(path.name) for path in folder.iterdir()):
         return
     if not overwrite:
         raise OutputError(f"{folder} is not empty", hint="choose another --out, or use --overwrite")
     for part, count in (("data", IMAGES), ("test", TESTS)):
         ours = {f"nuclei_{index:03d}" for index in range(count)}
         for path in (folder / part).glob("*/*"):
-            if path.is_file() and stem_of(path) not in ours:
+            if path.is_file() and not is_system(path.name) and stem_of(path) not in ours:
                 raise OutputError(f"{path} is no part of a demo", hint="choose another --out, or move it away")

@@ -28,7 +28,6 @@ from uvea.workflows.events import Listener, Message, Progress, silent
 SCORES_NAME = "scores.csv"
 SUMMARY_NAME = "summary.json"
 
-MICROMETRES_PER_MM = 1000.0
 FEW_VALUES = 4
 """Masks with fewer values than this are never taken for instances or for smoothed, so their pieces are not counted."""
 
@@ -72,7 +71,8 @@ def evaluate(
 
     Args:
         predictions: a folder of masks, or one mask.
-        reference: a folder of masks, or one mask; of a dataset with images/ and masks/, the masks are taken.
+        reference: a folder of masks, or one mask; of a dataset, with images/ and masks/ or with both side by side,
+            the masks are taken.
         out: folder for scores.csv and summary.json; None writes nothing.
         label_names: of the classes, background first; empty gives "background", "foreground" or "class 1", …
         ignore_value: reference value of pixels that do not count.
@@ -153,12 +153,15 @@ def _mask_folder(reference: Path) -> Path:
 
 
 def _masks_in(source: Path) -> dict[str, Path]:
-    return {name: paths[0] for name, paths in find_images([source])}
+    return {name: paths[0] for name, paths in find_images([source], role="masks")}
 
 
 def _match(wanted: dict[str, Path], predictions: Path, tell: Listener) -> tuple[dict[str, Path], list[str]]:
     """The prediction of each reference by the name of the reference, and the names of those left over."""
     found = _masks_in(predictions)
+    for beside in [f"{name}_probabilities" for name in found]:  # written by `predict --probabilities`
+        if beside not in wanted:
+            found.pop(beside, None)
     if len(wanted) == 1 and predictions.is_file():
         return {name: predictions for name in wanted}, []
     if not wanted.keys() & found.keys():
@@ -284,20 +287,11 @@ def _grid_difference(first: tuple[Image, Path], second: tuple[Image, Path]) -> s
         return f"sizes differ: {sizes[0]} and {sizes[1]} ({one.axes})"
     if "px" in (one.unit, other.unit):
         return None
-    one, other = _in_millimetres(one), _in_millimetres(other)
     if any("tif" in suffix_of(path) for path in (one_path, other_path)):
         # TIFF has a pixel size but no place in the world.
-        other = replace(other, origin=one.origin, direction=one.direction)
+        plain = tuple(0.0 for _ in one.origin)
+        one, other = (replace(image, origin=plain, direction=()) for image in (one, other))
     return geometry_difference(one, other)
-
-
-def _in_millimetres(image: Image) -> Image:
-    if image.unit != "um":
-        return image
-    spacing = tuple(length / MICROMETRES_PER_MM for length in image.spacing)
-    return replace(
-        image, spacing=spacing, origin=tuple(place / MICROMETRES_PER_MM for place in image.origin), unit="mm"
-    )
 
 
 def _refuse_ignored(

@@ -3,6 +3,7 @@
 source -> check -> fingerprint -> plan
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,7 +18,7 @@ from uvea.errors import DatasetError
 from uvea.models.device import describe_machine, find_device
 from uvea.plan.budget import Budget
 from uvea.plan.fingerprint import measure
-from uvea.plan.plan import Plan
+from uvea.plan.plan import Plan, shown
 from uvea.plan.rules import decide
 from uvea.workflows.check import CheckReport, check
 from uvea.workflows.events import Listener, silent
@@ -46,7 +47,7 @@ def plan(
     *,
     options: DataOptions = NO_OPTIONS,
     budget: Budget | None = None,
-    overrides: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
     split_file: Path | None = None,
     folds: int = 1,
     seed: int = 42,
@@ -59,7 +60,7 @@ def plan(
         source: see `uvea.workflows.check.check`.
         options: what the user says about the data.
         budget: how long to train; ten minutes where nothing is said.
-        overrides: decisions of the user by name, as text.
+        overrides: decisions of the user by name, as text or as they are in the plan: "64,64" or (64, 64).
         split_file: the user's own split, or splits where there are folds.
         folds: 1, or the number of parts for cross-validation.
         seed: of the training.
@@ -70,6 +71,7 @@ def plan(
         DatasetError: if the data has errors, all of which are in the findings of `check`, or cannot be split so.
         PlanError: for settings that do not exist or contradict each other.
     """
+    target = find_device(device)  # refused before anything is read
     report = check(source, options=options, split_file=split_file, folds=folds, listen=listen)
     if report.errors:
         first = report.errors[0]
@@ -78,14 +80,23 @@ def plan(
     made = decide(
         measure(report.survey),
         report.survey.labels,
-        machine=describe_machine(find_device(device)),
+        machine=describe_machine(target),
         budget=budget or Budget(),
-        overrides=overrides or {},
+        overrides={name: _typed(said) for name, said in (overrides or {}).items()},
         seed=seed,
         files=len(report.dataset.cases[0].images),
         version=version("uvea"),
     )
     return PlanReport(plan=made, check=report)
+
+
+def _typed(said: object) -> str:
+    """A setting as one would type it after --set, with all its digits."""
+    if isinstance(said, str):
+        return said
+    if said is None or isinstance(said, bool):
+        return shown(said)
+    return json.dumps(said) if isinstance(said, tuple | list | dict) else str(said)
 
 
 def data_hash(survey: Survey) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uvea.arrays.axes import check_letters
 from uvea.arrays.labels import LabelMap
 from uvea.datasets.discover import find_images
 from uvea.errors import OutputError
@@ -18,6 +19,7 @@ from uvea.inference.segment import segment
 from uvea.inference.sliding_window import labels_of
 from uvea.workflows.events import Listener, Message, Progress, silent
 from uvea.workflows.model import Model, load
+from uvea.workflows.workspace import Workspace
 
 
 def predict_files(
@@ -53,6 +55,8 @@ def predict_files(
     Raises:
         UveaError: for models, images and outputs that cannot be used; what was written before stays, whole.
     """
+    if axes is not None:
+        check_letters(axes)
     loaded = model if isinstance(model, Model) else load(model, device=device)
     plan = loaded.plan
     sources = [images] if isinstance(images, str | Path) else list(images)
@@ -61,6 +65,9 @@ def predict_files(
     targets = [_targets(folder, name, paths[0], plan.labels, probabilities=probabilities) for name, paths in found]
     _refuse_inputs(targets, [path for _, paths in found for path in paths])
     _refuse_outputs(folder, [target for pair in targets for target in pair], overwrite=overwrite)
+    if Workspace(loaded.folder).unfinished():
+        said = f"the training of {loaded.folder} has not ended: the best weights so far are used"
+        listen(Message(f"{said}; `uvea train --resume {loaded.folder}` continues it", "warning"))
     written: list[Path] = []
     for done, ((name, paths), pair) in enumerate(zip(found, targets, strict=True)):
         listen(Progress("predicting", done, len(found)))

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, nn
 
 from uvea.augment.chain import standard_chain
@@ -53,6 +54,7 @@ from uvea.training.loop import Hooks, Progress
 from uvea.training.loop import train as run_loop
 from uvea.training.losses import build_loss, deep
 from uvea.training.schedule import Schedule
+from uvea.training.weight_map import border_weights
 from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.events import Progress as Told
 from uvea.workflows.model import Model, choose, engine_for, load, ready
@@ -135,6 +137,7 @@ def train(
         listen(Message(f"{finding.problem} — {finding.hint}", "warning"))
     space.save_plan(report.plan)
     run = Run(
+        source=Path(source).resolve().stem,
         space=space,
         plan=report.plan,
         cases={case.name: case for case in report.check.dataset.cases},
@@ -181,6 +184,7 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
     if data_hash(survey) != known:
         raise ModelError(f"the data in {source} changed since {out} was started", hint="train again with --overwrite")
     run = Run(
+        source=source.stem,
         space=space,
         plan=plan,
         cases={case.name: case for case in dataset.cases},
@@ -195,6 +199,9 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What all folds of one training share."""
+
+    source: str
+    """Name of the data, for the report."""
 
     space: Workspace
     plan: Plan
@@ -403,8 +410,23 @@ def _learning_rate(plan: Plan, step: int, steps: int | None) -> float:
 
 
 def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
-    loss = build_loss(plan.loss, class_weights=plan.class_weights)
-    return deep(loss) if plan.deep_supervision else loss
+    plain = build_loss(plan.loss, class_weights=plan.class_weights)
+    loss = deep(plain) if plan.deep_supervision else plain
+    if not plan.border_weight:
+        return loss
+
+    def with_borders(logits: Tensor, labels: Tensor) -> Tensor:
+        pieces = labels.cpu().numpy()
+        weights = np.stack([_border_weights(piece, plan.border_weight) for piece in pieces])
+        return loss(logits, labels, weights=torch.from_numpy(weights).to(labels.device))
+
+    return with_borders
+
+
+def _border_weights(labels: NDArray[np.int64], w0: float) -> NDArray[np.float32]:
+    """Weights of one patch; connected pieces of the foreground are taken for objects."""
+    numbers, _ = ndimage.label(labels > 0)
+    return border_weights(np.where(labels < 0, -1, numbers), w0=w0)
 
 
 def _batches(
@@ -414,6 +436,7 @@ def _batches(
     chain = standard_chain(
         dims=plan.dims,
         strength=plan.augment,
+        chance=plan.augment_chance,
         mirror_axes=plan.mirror_axes,
         rotate90=plan.rotate90,
         spacing=plan.spacing or plan.fingerprint.spacing_median[-plan.dims :],
@@ -527,7 +550,7 @@ def _report(
     figures["validation cases"] = str(cases)
     training_report(
         run.space.report,
-        title=f"Training of {run.space.folder.name}",
+        title=f"Training on {run.source}",
         summary=figures,
         plan_rows=run.plan.rows(),
         history=[{"step": h["step"], "loss": h["loss"], "val_dice": h["score"], "lr": h["lr"]} for h in history],

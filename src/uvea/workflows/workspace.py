@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uvea.datasets.names import is_system
 from uvea.errors import ModelError, OutputError, UveaError
 from uvea.models.weights import read_weights, save_weights
 from uvea.plan.plan import Plan
@@ -96,25 +97,29 @@ class Workspace:
         Raises:
             OutputError: if a model cannot be written here.
         """
+        nearest = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         try:
-            there = sorted(path.name for path in self.folder.iterdir())
+            # Looking at a report in a file browser leaves files behind.
+            there = sorted(path.name for path in self.folder.iterdir() if not is_system(path.name))
         except FileNotFoundError:
-            return
+            there = []
         except NotADirectoryError:
             raise OutputError(f"{self.folder} is a file, or in one", hint="choose another --out") from None
         except OSError as error:
             raise _unwritable(self.folder, error) from None
-        if there and not overwrite:
-            hint = "choose another --out, or use --overwrite"
-            if (self.run / "run.json").exists():
-                hint = f"continue it with `uvea train --resume {self.folder}`, choose another --out, or use --overwrite"
-            raise OutputError(f"{self.folder} is not empty ({_some(there)})", hint=hint)
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise OutputError(f"a model cannot be written to {nearest}", hint="choose an --out that can be written")
         foreign = [name for name in there if name not in (*OURS, "run") and not name.startswith("fold_")]
         if foreign:
             raise OutputError(
                 f"{self.folder} holds things that are no part of a model ({_some(foreign)})",
                 hint="choose another --out, or move them away",
             )
+        if there and not overwrite:
+            hint = "choose another --out, or use --overwrite"
+            if (self.run / "run.json").exists():
+                hint = f"continue it with `uvea train --resume {self.folder}`, choose another --out, or use --overwrite"
+            raise OutputError(f"{self.folder} is not empty ({_some(there)})", hint=hint)
 
     def claim(self, *, overwrite: bool) -> None:
         """Make the folder, and remove an older model from it.
@@ -153,16 +158,30 @@ class Workspace:
         Raises:
             ModelError: if there is no run to resume.
         """
+        if not (self.run / "run.json").is_file():
+            raise ModelError(
+                f"{self.folder} has no run to resume: there is no {self.run / 'run.json'}",
+                hint="give the --out of an interrupted training",
+            )
         try:
             facts = json.loads((self.run / "run.json").read_text())
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"{self.folder} has no run to resume ({getattr(error, 'strerror', None) or error})",
-                hint="give the --out of an interrupted training, or train again with --overwrite",
+                f"{self.run / 'run.json'} cannot be read: {getattr(error, 'strerror', None) or error}",
+                hint="train again with --overwrite",
             ) from None
         if not isinstance(facts, dict):
             raise ModelError(f"{self.run / 'run.json'} holds no run", hint="train again with --overwrite")
         return facts
+
+    def unfinished(self) -> int:
+        """How many of its trainings, one or one per fold, have not come to their end; 0 where that is not known."""
+        try:
+            count = len(self.load_run()["splits"])
+        except (ModelError, KeyError, TypeError):
+            return 0
+        spaces = [self.fold(number) for number in range(1, count + 1)] if count > 1 else [self]
+        return sum(not (space.last.exists() or space.scores.exists()) for space in spaces)
 
     def save_checkpoint(self, packed: Packed) -> None:
         """Keep a state, and the one before it."""
