@@ -8,6 +8,7 @@ Shapes: images (c, ...), labels (...), batches (b, c, ...) and (b, ...).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +53,9 @@ def sampler(
 ) -> Callable[[int], tuple[NDArray[np.float32], NDArray[np.int16]]]:
     """Make a function from a step number to a batch of patches.
 
-    Every case is visited once before any is visited again. A share `foreground` of the patches
-    contains a pixel of a foreground class, chosen evenly among the classes of the case.
+    Every case is visited before any is visited again, and a large one more than once in a round: the square root
+    of the number of patches that cover it, the middle between counting images and counting pixels. A share
+    `foreground` of the patches contains a pixel of a foreground class, chosen evenly among the classes of the case.
     Images smaller than the patch are continued by reflection, with IGNORE as label.
 
     Args:
@@ -66,17 +68,21 @@ def sampler(
     Returns:
         step -> images (b, c, *patch) float32 and labels (b, *patch) int16.
     """
+    visits = [round(prod(ceil(n / p) for n, p in zip(case.labels.shape, patch, strict=True)) ** 0.5) for case in cases]
+    # Where all are alike, once is enough.
+    fewest = min(visits)
+    visited = np.repeat(np.arange(len(cases)), [max(1, round(count / fewest)) for count in visits])
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng((seed, 1, epoch)).permutation(len(cases))
+        return np.random.default_rng((seed, 1, epoch)).permutation(visited)
 
     def draw(step: int) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
         rng = np.random.default_rng((seed, 2, step))
         images = np.empty((batch, len(cases[0].image), *patch), np.float32)
         labels = np.empty((batch, *patch), np.int16)
         for i in range(batch):
-            epoch, index = divmod(step * batch + i, len(cases))
+            epoch, index = divmod(step * batch + i, len(visited))
             case = cases[order(epoch)[index]]
             start = _start(case, patch, rng, near_foreground=rng.random() < foreground)
             images[i], labels[i] = crop(case.image, case.labels, start, patch)

@@ -58,6 +58,9 @@ class Fingerprint(BaseModel):
     skew: float
     """Median over cases of (median - p2) / (p98 - p2) of the first channel: near 0 for bright things on black."""
 
+    skew_spread: float = 0.0
+    """Standard deviation of the same between the cases: large where images are of different kinds."""
+
     foreground_mean: tuple[float, ...]
     """Per channel, mean over cases; empty where there is no foreground."""
 
@@ -126,6 +129,7 @@ def measure(survey: Survey) -> Fingerprint:
         maximum=max(max(fact.maximum) for fact in facts),
         zeros=float(np.median([_zeros(fact) for fact in facts])),
         skew=float(np.median([_skew(fact) for fact in facts])),
+        skew_spread=_floats(np.array([np.std([_skew(fact) for fact in facts])]))[0],
         foreground_mean=_mean([fact.foreground_mean for fact in with_foreground]),
         foreground_std=_mean([fact.foreground_std for fact in with_foreground]),
         foreground_low=_mean([[channel[low] for channel in fact.foreground_percentiles] for fact in with_foreground]),
