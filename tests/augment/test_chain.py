@@ -113,3 +113,17 @@ def test_settings_that_do_not_fit_are_refused():
         usual(mirror_axes=(2,))
     with pytest.raises(PlanError, match=r"strength -1"):
         usual(strength=-1)
+
+
+def test_chances_are_multiplied_up_to_the_largest():
+    """Twice the usual, and 0.8 where that would be more; the strength stays."""
+    twice, always = usual(chance=2), usual(chance=100)
+    assert (twice.augmentations[0].elastic_chance, twice.augmentations[1].chance) == (0.4, 0.2)
+    assert (always.augmentations[0].elastic_chance, always.augmentations[1].chance) == (0.8, 0.8)
+    assert twice.augmentations[0].scaling == usual().augmentations[0].scaling
+
+
+def test_a_chance_below_zero_is_refused():
+    """It would mean nothing."""
+    with pytest.raises(PlanError, match="chances times -1"):
+        usual(chance=-1)

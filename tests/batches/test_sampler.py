@@ -134,3 +134,18 @@ def test_mapped_files_are_cut_like_arrays(tmp_path):
         plain, from_file = (sampler([x], size, 2, foreground=0.5, seed=0)(step) for x in (one, mapped))
         np.testing.assert_array_equal(plain[0], from_file[0])
         assert from_file[0].flags.writeable
+
+
+def test_a_large_image_is_visited_as_the_square_root_of_its_patches():
+    """16 patches cover the large one, 1 the small one: four visits to one in each round of five."""
+    cases = [case("small", (4, 4), value=0), case("large", (16, 16), value=1)]
+    draw = sampler(cases, (4, 4), 5, foreground=0, seed=0)
+    for step in range(4):
+        assert sorted(draw(step)[0][:, 0, 0, 0]) == [0, 1, 1, 1, 1]
+
+
+def test_images_of_one_size_are_visited_once_however_large_they_are():
+    """Two images of 16 patches each: a round is two patches long."""
+    cases = [case(str(value), (16, 16), value=value) for value in range(2)]
+    draw = sampler(cases, (4, 4), 2, foreground=0, seed=0)
+    assert all(sorted(draw(step)[0][:, 0, 0, 0]) == [0, 1] for step in range(4))

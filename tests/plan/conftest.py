@@ -57,7 +57,7 @@ def fingerprint() -> Callable[..., Fingerprint]:
 
 @pytest.fixture
 def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
-    """Decide for a fingerprint, or for changes to the usual one, with overrides, labels and memory in GiB."""
+    """Decide for a fingerprint, or for changes to the usual one, with overrides, labels, minutes and memory in GiB."""
 
     def make(
         overrides: dict[str, str] | None = None,
@@ -65,6 +65,7 @@ def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
         names: tuple[str, ...] = ("background", "cell"),
         memory: float = 16,
         accelerator: float | None = None,
+        minutes: float | None = None,
         **changes: Any,
     ) -> Plan:
         machine = Machine(
@@ -78,7 +79,7 @@ def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
             fingerprint(**changes),
             LabelMap(kind="values", values=tuple(range(len(names))), names=names),
             machine=machine,
-            budget=Budget(),
+            budget=Budget(minutes=minutes),
             overrides=overrides or {},
             seed=42,
             files=1,

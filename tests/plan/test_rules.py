@@ -8,6 +8,7 @@ import pytest
 from uvea.errors import PlanError
 from uvea.plan.memory import Network, step_bytes
 from uvea.plan.plan import Plan, shown
+from uvea.plan.rules import read_settings
 
 GIVEN = {
     "format",
@@ -130,7 +131,7 @@ def test_a_misspelt_setting_is_refused_with_the_nearest(plan, name, near):
 @pytest.mark.parametrize("name", sorted(GIVEN))
 def test_what_is_measured_cannot_be_set(plan, name):
     """Nor what has an option of its own."""
-    with pytest.raises(PlanError, match="no setting called"):
+    with pytest.raises(PlanError, match="no setting called|is not a setting"):
         plan({name: "1"})
 
 
@@ -377,3 +378,26 @@ def test_tiles_shrink_to_the_patch_where_memory_is_short(plan):
     made = plan({"patch": "64,64", "batch": "2"}, memory=0.2)
     assert made.tile == (64, 64)
     assert "do not fit" in made.reasons["tile"]
+
+
+def test_images_of_different_kinds_are_normalised_by_themselves(plan):
+    """Dark and bright images in one batch have no common statistics."""
+    assert plan(skew_spread=0.3).norm == "instance"
+    assert plan(skew_spread=0.05).norm == "batch"
+
+
+def test_few_images_are_augmented_more_often_than_many(plan):
+    """Twenty images are seen over and over, a thousand are not."""
+    assert plan(cases=20).augment_chance > plan(cases=1000).augment_chance == 1
+
+
+def test_a_longer_budget_gets_a_wider_network(plan):
+    """Width costs steps, and a long budget has them."""
+    widths = [plan(minutes=minutes).width[0] for minutes in (1, 10, 60, 600)]
+    assert widths == sorted(widths) and widths[0] < widths[-1]
+
+
+def test_the_budget_and_the_seed_are_no_settings_and_have_options_of_their_own():
+    """The hint can be typed."""
+    with pytest.raises(PlanError, match=r"seed is not a setting of the plan\n.*--seed 7"):
+        read_settings({"seed": "7"})

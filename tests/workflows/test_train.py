@@ -1,6 +1,7 @@
 """A training end to end on tiny data: what it writes, how it stops, and how it goes on."""
 
 import csv
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -481,3 +482,46 @@ def test_a_setting_that_cannot_be_is_refused_and_leaves_nothing(gray_data, tiny,
     with pytest.raises(PlanError):
         tiny(gray_data, tmp_path / "m", **settings)
     assert not (tmp_path / "m").exists()
+
+
+def test_background_between_close_objects_weighs_more_where_it_is_asked_for(gray_model):
+    """A wrong pixel between two objects three apart costs more with border weights, one far away the same."""
+    labels = torch.zeros(1, 9, 40, dtype=torch.int64)
+    labels[0, 4, 5], labels[0, 4, 8] = 1, 1
+
+    def cost(column, border_weight):
+        logits = torch.zeros(1, 2, 9, 40)
+        logits[0, 1, 4, column] = 9.0
+        plan = gray_model.plan.model_copy(update={"border_weight": border_weight, "loss": "cross_entropy"})
+        # Sums, not means: the weights change the divisor as well.
+        total = 9 * 40 if not border_weight else float(workflow._border_weights(labels[0].numpy(), border_weight).sum())
+        return (
+            float(workflow._loss(plan)(logits, labels)) * total
+            - float(workflow._loss(plan)(torch.zeros_like(logits), labels)) * total
+        )
+
+    assert cost(6, 10.0) > 2 * cost(6, 0.0)
+    assert cost(39, 10.0) == pytest.approx(cost(39, 0.0), rel=1e-3)
+
+
+def test_a_setting_that_does_not_exist_is_refused_before_anything_is_read(tmp_path):
+    """The folder does not even exist."""
+    with pytest.raises(PlanError, match="no setting called 'pach'"):
+        workflow.train(tmp_path / "nowhere", out=tmp_path / "model", overrides={"pach": "16,16"})
+
+
+def test_a_finished_run_whose_weights_were_lost_gets_them_back(gray_data, tiny, tmp_path):
+    """`load` recommends to resume, so that must help."""
+    tiny(gray_data, tmp_path / "model")
+    (tmp_path / "model" / "weights.safetensors").unlink()
+    resume(tmp_path / "model")
+    assert (tmp_path / "model" / "weights.safetensors").exists()
+
+
+def test_data_that_moved_away_is_named_on_resume(gray_data, tiny, tmp_path):
+    """The message has the folder where it was."""
+    shutil.copytree(gray_data, tmp_path / "data")
+    tiny(tmp_path / "data", tmp_path / "model")
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(ModelError, match="no longer at .*data"):
+        resume(tmp_path / "model")

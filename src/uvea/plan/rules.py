@@ -75,7 +75,7 @@ def decide(
     Raises:
         PlanError: for a setting that does not exist or cannot have that value.
     """
-    said = {name: Plan.checked(name, _parse(name, text)) for name, text in overrides.items()}
+    said = read_settings(overrides)
     values: dict[str, Any] = {}
     reasons: dict[str, str] = {}
 
@@ -174,6 +174,15 @@ def decide(
     return Plan.make(values, where="the plan")
 
 
+def read_settings(overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of the user as values, each checked for itself.
+
+    Raises:
+        PlanError: for a setting that does not exist or cannot have that value.
+    """
+    return {name: Plan.checked(name, _parse(name, text)) for name, text in overrides.items()}
+
+
 def _parse(name: str, text: str) -> Any:
     """Text of a setting to a value: "256,256" to a tuple, "none" to None; JSON is taken as well."""
     fixed = {
@@ -192,6 +201,8 @@ def _parse(name: str, text: str) -> Any:
         "seed",
     }
     known = sorted(set(Plan.model_fields) - fixed)
+    if name in ("minutes", "epochs", "steps", "seed"):
+        raise PlanError(f"{name} is not a setting of the plan", hint=f"use --{name} {text}")
     if name not in known:
         near = get_close_matches(name, known, n=1)
         raise PlanError(
@@ -371,10 +382,11 @@ def _width(levels: int, dims: int, *, machine: Machine, budget: Budget) -> tuple
         reason = f"{base} channels at the top, doubling"
     else:
         # Ten minutes on two cores were measured, see docs/log.md; the steps above are a guess.
-        core_minutes = (budget.minutes or DEFAULT_MINUTES) * machine.cores
-        base = 16 if core_minutes <= 40 else 24 if core_minutes <= 160 else 32
+        minutes = budget.minutes or DEFAULT_MINUTES
+        base = 16 if minutes * machine.cores <= 40 else 24 if minutes * machine.cores <= 160 else 32
         most = 16 * base
-        reason = f"{base} channels at the top suit a budget of {core_minutes:g} core minutes: fewer give more steps"
+        budgeted = f"{minutes:g} minutes on {machine.cores} cores" if budget.minutes else "a short training"
+        reason = f"{base} channels at the top for {budgeted}: fewer channels give more steps"
     return tuple(min(most, base * 2**level) for level in range(levels)), reason
 
 

@@ -19,7 +19,7 @@ from uvea.models.device import describe_machine, find_device
 from uvea.plan.budget import Budget
 from uvea.plan.fingerprint import measure
 from uvea.plan.plan import Plan, shown
-from uvea.plan.rules import decide
+from uvea.plan.rules import decide, read_settings
 from uvea.workflows.check import CheckReport, check
 from uvea.workflows.events import Listener, silent
 
@@ -72,6 +72,8 @@ def plan(
         PlanError: for settings that do not exist or contradict each other.
     """
     target = find_device(device)  # refused before anything is read
+    settings = {name: _typed(said) for name, said in (overrides or {}).items()}
+    read_settings(settings)  # refused before anything is read
     report = check(source, options=options, split_file=split_file, folds=folds, listen=listen)
     if report.errors:
         first = report.errors[0]
@@ -82,7 +84,7 @@ def plan(
         report.survey.labels,
         machine=describe_machine(target),
         budget=budget or Budget(),
-        overrides={name: _typed(said) for name, said in (overrides or {}).items()},
+        overrides=settings,
         seed=seed,
         files=len(report.dataset.cases[0].images),
         version=version("uvea"),

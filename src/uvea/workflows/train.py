@@ -83,7 +83,7 @@ def train(
     epochs: int | None = None,
     steps: int | None = None,
     options: DataOptions = NO_OPTIONS,
-    overrides: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
     split_file: Path | None = None,
     folds: int = 1,
     seed: int = 42,
@@ -100,7 +100,7 @@ def train(
         epochs: instead: passes over the training images.
         steps: instead: batches. With none of the three, ten minutes.
         options: what you say about the data.
-        overrides: decisions of yours, by name, as text: {"patch": "256,256"}.
+        overrides: decisions of yours, by name: {"patch": (256, 256)}, or as text: "256,256".
         split_file: your own split.
         folds: 1, or the number of parts for cross-validation; prediction then uses the mean of all.
         seed: of everything random.
@@ -176,7 +176,15 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
         source, device, known = Path(facts["source"]), facts["device"], facts["data"]
         findings = tuple(Finding(severity=s, kind="kept", problem=p, hint=h) for s, p, h in facts["findings"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{space.run / 'run.json'} is damaged: {error}", hint="train again with --overwrite") from None
+        trouble = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ModelError(
+            f"{space.run / 'run.json'} is damaged: {trouble}", hint="train again with --overwrite"
+        ) from None
+    if not source.exists():
+        raise ModelError(
+            f"the data of {out} is no longer at {source}",
+            hint="move it back there, or train again with --overwrite",
+        )
     dataset = discover(source, options=options)
     survey = read_all(
         dataset, options=options, advance=lambda done, total: listen(Told("reading the data", done, total))
@@ -240,7 +248,7 @@ def _train_parts(run: Run, splits: Sequence[Split], *, began: float) -> Model:
     mean = summarise(rows).dice.mean if rows else float("nan")
     run.listen(
         Message(
-            f"validation Dice {mean:.3f} over {len({row.case for row in rows})} cases; "
+            f"validation Dice {mean:.3f} over {_counted(len({row.case for row in rows}), 'case')}; "
             f"the model is in {run.space.folder}"
         )
     )
@@ -319,6 +327,8 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
     if interrupted.is_set() or progress.step != progress.steps:
         raise KeyboardInterrupt
     save_weights(space.last, current())
+    if not space.weights.exists():
+        save_weights(space.weights, current())
     best = build_network(plan)
     load_weights(space.weights, best)
     listen(Told("scoring the validation cases", 0, 1))
@@ -337,6 +347,10 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
     }
     _report(run, rows, history=progress.history, examples=examples, details=details, cases=len(split.val))
     return rows
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _kept_precision(packed: Packed | None, device: torch.device) -> Precision | None:
