@@ -1,1 +1,1 @@
-"""uvea."""
+"""Arrays without files: axes, tiles, normalisation, resampling, labels. numpy and scipy only."""

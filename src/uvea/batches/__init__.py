@@ -1,1 +1,1 @@
-"""uvea."""
+"""Prepared cases, kept once, and the patches that a training step sees."""

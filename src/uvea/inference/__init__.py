@@ -1,1 +1,1 @@
-"""uvea."""
+"""From an image and networks to class probabilities on the image's own grid."""

@@ -1,1 +1,1 @@
-"""uvea."""
+"""Measure a dataset, then decide: the fingerprint, the rules, and the plan as frozen data."""

@@ -1,1 +1,1 @@
-"""uvea."""
+"""The training loop and what it needs: losses, schedule, averaging, checkpoints."""
