@@ -23,7 +23,7 @@ def start():
 def hooks_for(network, **changes):
     """Fit y = 2x, from batches that depend on the step; nothing is kept and nothing stops it."""
 
-    def batch(step):
+    def batch(step, steps):
         x = torch.tensor([[1.0 + step % 3], [2.0]])
         return x, 2 * x
 
@@ -144,12 +144,12 @@ class Clock:
 
 
 def timed_run(clock, *, minutes, step_seconds, validation_seconds=0.0, stop=lambda: False):
-    """Train for a time on a clock of ours."""
+    """Train for a time on a clock of ours; `step_seconds` is a number, or a function of the time."""
     network = start()
     ends = clock.now + 60 * minutes
 
     def after_step():
-        clock.now += step_seconds
+        clock.now += step_seconds(clock.now) if callable(step_seconds) else step_seconds
 
     def validate():
         clock.now += validation_seconds
@@ -165,7 +165,26 @@ def timed_run(clock, *, minutes, step_seconds, validation_seconds=0.0, stop=lamb
     )
 
 
-def test_minutes_become_steps_once_and_the_time_is_kept(monkeypatch):
+@pytest.mark.parametrize(("first", "later", "steps"), [(0.1, 0.2, 1800), (0.2, 0.1, 2700)])
+def test_the_time_is_kept_on_a_machine_that_gets_slower_or_faster(monkeypatch, first, later, steps):
+    """Five minutes, the first of them at one pace: 600 + 1200 steps, or 300 + 2400."""
+    clock = Clock(monkeypatch)
+    progress = timed_run(clock, minutes=5, step_seconds=lambda now: first if now < 60 else later)
+    assert clock.now == pytest.approx(300, rel=0.03)
+    assert progress.steps == pytest.approx(steps, rel=0.03)
+    assert progress.history[-1]["step"] == progress.step == progress.steps
+
+
+def test_a_machine_that_stands_still_ends_the_training_at_the_next_validation(monkeypatch):
+    """One step takes the whole minute and more: what was done is validated and kept."""
+    clock = Clock(monkeypatch)
+    progress = timed_run(clock, minutes=1, step_seconds=lambda now: 100 if 20 < now < 20.2 else 0.1)
+    assert progress.step == progress.steps
+    assert clock.now < 130
+    assert progress.history[-1]["step"] == progress.step
+
+
+def test_minutes_become_steps_and_the_time_is_kept(monkeypatch):
     """A tenth of a second per step, one minute: 600 steps, in 60 seconds."""
     clock = Clock(monkeypatch)
     progress = timed_run(clock, minutes=1, step_seconds=0.1)

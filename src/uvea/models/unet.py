@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uvea.errors import PlanError, ShapeError
+from uvea.models.norm import Norm, make_norm
 
-Norm = Literal["batch", "instance", "group", "none"]
 Block = Literal["plain", "residual"]
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu"]
 Upsampling = Literal["nearest", "linear", "transposed"]
@@ -46,9 +46,6 @@ _ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "gelu": functional.gelu,
 }
-_GROUPS = 8
-"""Groups of a group norm at most; fewer where they do not divide the channels or would hold one channel only."""
-
 _HEAD_GAIN = 0.5
 """Spread of the weights of the last layer at the start, times the root of its inputs: the first guess is
 close to "undecided". Much smaller is slower: forty steps on one picture of a disc ended at a loss of 0.093
@@ -349,11 +346,11 @@ class ConvBlock(nn.Module):
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
             self.add_module(f"conv{i + 1}", conv)
-            self.add_module(f"norm{i + 1}", _make_norm(norm, wanted, dims))
+            self.add_module(f"norm{i + 1}", make_norm(norm, wanted, dims))
         if residual and (given != wanted or any(step > 1 for step in stride)):
             self.shortcut: nn.Module | None = _CONV[dims](given, wanted, 1, bias=norm == "none")
             _init_linear(self.shortcut)
-            self.shortcut_norm = _make_norm(norm, wanted, dims)
+            self.shortcut_norm = make_norm(norm, wanted, dims)
         else:
             self.shortcut = None
         self.dropout = {2: nn.Dropout2d, 3: nn.Dropout3d}[dims](dropout) if dropout else None
@@ -448,57 +445,6 @@ class Upsample(nn.Module):
             # The centre of output pixel i lies at (2 i + 1 - stride) / (2 stride), between two input pixels.
             return (2 * first + 1 - stride) // (2 * stride), -((stride - 1 - 2 * last) // (2 * stride))
         return first // stride, last // stride
-
-
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that falls back to its running statistics where there is one value per channel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (b, c, y, x)."""
-        return _batch_norm(self, x)
-
-
-class BatchNorm3d(nn.BatchNorm3d):
-    """Batch norm that falls back to its running statistics where there is one value per channel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (b, c, z, y, x)."""
-        return _batch_norm(self, x)
-
-
-def _batch_norm(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
-    if norm.training and x.shape[0] * math.prod(x.shape[2:]) == 1:
-        return functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-    parent = nn.BatchNorm2d if isinstance(norm, nn.BatchNorm2d) else nn.BatchNorm3d
-    return parent.forward(norm, x)
-
-
-class InstanceNorm(nn.Module):
-    """Zero mean and unit spread per image and channel, then a learnt weight and bias."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (b, c, ...)."""
-        if math.prod(x.shape[2:]) == 1:
-            # torch refuses a single value; its distance from its own mean is zero, whatever it is.
-            ones = [1] * (x.ndim - 2)
-            return x * 0 * self.weight.view(1, -1, *ones) + self.bias.view(1, -1, *ones)
-        return functional.instance_norm(x, weight=self.weight, bias=self.bias)
-
-
-def _make_norm(norm: Norm, channels: int, dims: int) -> nn.Module:
-    if norm == "batch":
-        return BatchNorm2d(channels) if dims == 2 else BatchNorm3d(channels)
-    if norm == "instance" or (norm == "group" and channels == 1):
-        return InstanceNorm(channels)
-    if norm == "group":
-        groups = max(number for number in range(1, _GROUPS + 1) if channels % number == 0 and channels > number)
-        return nn.GroupNorm(groups, channels)
-    return nn.Identity()
 
 
 def _init_linear(conv: nn.Module, gain: float = 1.0) -> None:

@@ -104,6 +104,9 @@ class Plan(BaseModel):
     augment_chance: Annotated[Real, Field(ge=0)]
     """How much more often than usual patches are augmented; 1: as usual."""
 
+    clean_finish: float = Field(ge=0, le=1)
+    """Share of the steps, at the end, whose patches are mirrored and turned only."""
+
     mirror_axes: tuple[int, ...]
     """Axes that may be mirrored, counted from the first spatial one."""
 

@@ -156,6 +156,7 @@ def decide(
     settle("clip", lambda: (12.0, "usual, as in nnU-Net"))
     settle("augment", lambda: (1.0, "usual strength"))
     settle("augment_chance", lambda: _augment_chance(fingerprint, values["patch"]))
+    settle("clean_finish", lambda: (0.15, "the network ends on images as they are, not on altered ones"))
     mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))

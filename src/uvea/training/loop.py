@@ -56,8 +56,8 @@ class Progress:
 class Hooks:
     """What the loop calls and does not know."""
 
-    batch: Callable[[int], Batch]
-    """Step number to a batch, augmented."""
+    batch: Callable[[int, int | None], Batch]
+    """(step, steps or None) to a batch, augmented."""
 
     loss: Callable[[Any, Tensor], Tensor]
     """(logits, labels) to a scalar."""
@@ -99,7 +99,8 @@ def train(
         hooks: see `Hooks`.
         progress: with `steps` where the budget is a number of steps.
         seconds_left: where the budget is a time: what is left of it for training and validation.
-            Asked at the start, and when enough steps have been timed; from then on the number of steps is fixed.
+            Asked when enough steps have been timed, which sets their number, and at each validation, which corrects it.
+            A resumed run keeps the number it had.
         autocast: makes the context in which the network runs forward.
         clip: largest norm of the gradient.
 
@@ -112,14 +113,15 @@ def train(
     started = time.perf_counter() - progress.seconds
     if progress.steps is not None and progress.every is None:
         progress.every = max(1, math.ceil(progress.steps / INTERVALS))
+    corrected = seconds_left is not None and progress.steps is None
     probe_seconds = PROBE_SHARE * seconds_left() if seconds_left else 0.0
     probed: list[float] = []
     smooth: Tensor | None = None
-    total, counted = torch.zeros(()), 0
+    total, counted, since = torch.zeros(()), 0, time.perf_counter()
     while progress.steps is None or progress.step < progress.steps:
         before = time.perf_counter()
         network.train()
-        images, labels = hooks.batch(progress.step)
+        images, labels = hooks.batch(progress.step, progress.steps)
         rate = hooks.learning_rate(progress.step, progress.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -144,13 +146,15 @@ def train(
         if just_probed or (progress.steps is not None and _due(progress)):
             mean = float(total) / counted
             _refuse_no_number(mean, progress.step)
-            total, counted = torch.zeros(()), 0
             began = time.perf_counter()
             score = hooks.validate()
             cost_of_validation = time.perf_counter() - began
             if just_probed:
                 assert seconds_left is not None
                 _fix_steps(progress, seconds_left(), statistics.median(probed[len(probed) // 2 :]), cost_of_validation)
+            elif corrected and seconds_left is not None:
+                _correct_steps(progress, seconds_left(), (began - since) / counted, cost_of_validation)
+            total, counted, since = torch.zeros(()), 0, time.perf_counter()
             is_best = score >= progress.best_score
             progress.best_score = max(score, progress.best_score)
             progress.seconds = time.perf_counter() - started
@@ -186,8 +190,17 @@ def _known(probed: list[float], probe_seconds: float) -> bool:
 
 
 def _fix_steps(progress: Progress, left: float, step_seconds: float, validation_seconds: float) -> None:
-    """Turn the time that is left into steps and validations, once."""
+    """Turn the time that is left into steps and validations."""
     validations = min(INTERVALS, max(1, int(VALIDATION_SHARE * left / max(validation_seconds, 1e-3))))
     more = max(1, int((left - validations * validation_seconds) / step_seconds))
     progress.steps = progress.step + more
     progress.every = max(1, math.ceil(progress.steps / validations))
+
+
+def _correct_steps(progress: Progress, left: float, step_seconds: float, validation_seconds: float) -> None:
+    """Keep to the time when the machine turns out slower or faster than it was; what is done is not undone."""
+    assert progress.steps is not None and progress.every is not None
+    validations = math.ceil((progress.steps - progress.step) / progress.every)
+    more = max(0, int((left - validations * validation_seconds) / step_seconds))
+    if progress.step < progress.steps:
+        progress.steps = progress.step + more
