@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from uvea.augment.chain import standard_chain
+from uvea.augment.chain import Chain, standard_chain
 from uvea.batches.cache import cache_cases, slices_of
 from uvea.batches.sampler import TrainingCase, sampler
 from uvea.datasets.case import Case, DataOptions, Finding
@@ -445,22 +445,27 @@ def _border_weights(labels: NDArray[np.int64], w0: float) -> NDArray[np.float32]
 
 def _batches(
     training: Sequence[TrainingCase], plan: Plan, precision: Precision, device: torch.device
-) -> Callable[[int], tuple[Tensor, Tensor]]:
+) -> Callable[[int, int | None], tuple[Tensor, Tensor]]:
     draw = sampler(training, plan.patch, plan.batch, foreground=plan.foreground, seed=plan.seed)
-    chain = standard_chain(
-        dims=plan.dims,
-        strength=plan.augment,
-        chance=plan.augment_chance,
-        mirror_axes=plan.mirror_axes,
-        rotate90=plan.rotate90,
-        spacing=plan.spacing or plan.fingerprint.spacing_median[-plan.dims :],
-        colour=plan.colour,
-        seed=plan.seed,
-    )
 
-    def batch(step: int) -> tuple[Tensor, Tensor]:
+    def chain_of(strength: float) -> Chain:
+        return standard_chain(
+            dims=plan.dims,
+            strength=strength,
+            chance=plan.augment_chance,
+            mirror_axes=plan.mirror_axes,
+            rotate90=plan.rotate90,
+            spacing=plan.spacing or plan.fingerprint.spacing_median[-plan.dims :],
+            colour=plan.colour,
+            seed=plan.seed,
+        )
+
+    usual, light = chain_of(plan.augment), chain_of(0)
+
+    def batch(step: int, steps: int | None) -> tuple[Tensor, Tensor]:
         images, labels = (torch.from_numpy(array).to(device, non_blocking=True) for array in draw(step))
-        images, labels = chain(images, labels, step=step)
+        finishing = steps is not None and step >= (1 - plan.clean_finish) * steps
+        images, labels = (light if finishing else usual)(images, labels, step=step)
         prepared = precision.prepare(images)
         assert isinstance(prepared, Tensor)
         return prepared, labels.long()
