@@ -11,12 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uvea import metrics
     from uvea.datasets.case import DataOptions
     from uvea.errors import UveaError
     from uvea.images import Image, read, write
     from uvea.models import UNet
     from uvea.workflows.check import check
-    from uvea.workflows.evaluate import evaluate
+    from uvea.workflows.compare import compare_files as compare
+    from uvea.workflows.evaluate import IncompleteError, evaluate
     from uvea.workflows.model import Model, load
     from uvea.workflows.predict import predict_files as predict
     from uvea.workflows.train import train
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
 __all__ = [
     "DataOptions",
     "Image",
+    "IncompleteError",
     "Model",
     "UNet",
     "UveaError",
     "check",
+    "compare",
     "evaluate",
     "load",
+    "metrics",
     "predict",
     "read",
     "train",
@@ -41,25 +46,29 @@ __version__ = "0.1.0"
 _HOMES = {
     "DataOptions": ("uvea.datasets.case", "DataOptions"),
     "Image": ("uvea.images", "Image"),
+    "IncompleteError": ("uvea.workflows.evaluate", "IncompleteError"),
     "Model": ("uvea.workflows.model", "Model"),
     "UNet": ("uvea.models", "UNet"),
     "UveaError": ("uvea.errors", "UveaError"),
     "check": ("uvea.workflows.check", "check"),
+    "compare": ("uvea.workflows.compare", "compare_files"),
     "evaluate": ("uvea.workflows.evaluate", "evaluate"),
     "load": ("uvea.workflows.model", "load"),
+    "metrics": ("uvea.metrics", ""),
     "predict": ("uvea.workflows.predict", "predict_files"),
     "read": ("uvea.images", "read"),
     "train": ("uvea.workflows.train", "train"),
     "write": ("uvea.images", "write"),
 }
-"""Public name to the module and the name in it."""
+"""Public name to the module and the name in it; "" for the module itself."""
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'uvea' has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    value = getattr(import_module(module), attribute)
+    home = import_module(module)
+    value = getattr(home, attribute) if attribute else home
     globals()[name] = value
     return value
 

@@ -29,7 +29,8 @@ def workflow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, An
         calls: list[dict[str, Any]] = []
         fake = ModuleType(f"uvea.workflows.{module}")
         for name, answer in functions.items():
-            setattr(fake, name, _recorder(name, answer, calls))
+            # A class, such as an error, stays what it is.
+            setattr(fake, name, answer if isinstance(answer, type) else _recorder(name, answer, calls))
         monkeypatch.setitem(sys.modules, fake.__name__, fake)
         return calls
 

@@ -165,13 +165,89 @@ def test_predict_says_how_many_files_it_wrote(run, workflow):
     assert call["mirror"] and call["probabilities"] and not call["overwrite"]
 
 
+class Incomplete(DatasetError):
+    """As the error of the workflow."""
+
+    scores = None
+
+
 def test_evaluate_prints_the_table(run, workflow):
     """With the place of the files, if there are any."""
-    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda: "cell  0.91"))
+    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda: "cell  0.91"), IncompleteError=Incomplete)
     result = run("evaluate", "masks", "truth", "--out", "scores", "--labels", "bg,cell", "--allow-missing")
     assert result.stdout == "cell  0.91\nscores in scores\n"
     (call,) = calls
+    assert call["args"] == (Path("masks"), Path("truth"))
     assert call["label_names"] == ("bg", "cell") and call["allow_missing"] is True
+    assert call["instances"] is None and call["distances"] and call["report"] and call["workers"] is None
+
+
+def test_evaluate_passes_everything_on(run, workflow):
+    """Every option, by its own name."""
+    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda: ""), IncompleteError=Incomplete)
+    words = ["--labels", "0=background, 128=liver", "--group", "g.csv", "--tolerance", "1.5", "--no-distances"]
+    words += ["--instances", "--em-membranes", "--em-threshold", "0.3", "--probabilities", "soft", "--within", "fov"]
+    words += ["--ignore", "9", "--allow-extra", "--images", "raw", "--no-report", "--workers", "3", "--overwrite"]
+    assert run("evaluate", "pairs.csv", *words).exit_code == 0
+    (call,) = calls
+    assert call["args"] == (Path("pairs.csv"), None)
+    expected = {
+        "label_names": {0: "background", 128: "liver"},
+        "groups": Path("g.csv"),
+        "tolerance": 1.5,
+        "distances": False,
+        "instances": True,
+        "em_membranes": True,
+        "em_threshold": 0.3,
+        "probabilities": Path("soft"),
+        "within": Path("fov"),
+        "ignore_value": 9,
+        "allow_missing": False,
+        "allow_extra": True,
+        "images": Path("raw"),
+        "report": False,
+        "workers": 3,
+        "overwrite": True,
+    }
+    assert {name: call[name] for name in expected} == expected
+
+
+def test_evaluate_shows_what_was_scored_and_what_was_not(run, workflow):
+    """The table of the others, two lines per failure up to ten, and exit code 2."""
+    failures = [SimpleNamespace(error=DatasetError(f"no mask for {n}", hint="add it")) for n in range(12)]
+    problem = Incomplete("some failed", hint="mend them")
+    problem.scores = SimpleNamespace(table=lambda: "cell  0.91", failures=failures)
+    workflow("evaluate", evaluate=problem, IncompleteError=Incomplete)
+    result = run("evaluate", "masks", "truth", "--out", "scores")
+    assert result.exit_code == 2
+    assert result.stdout == "cell  0.91\nscores in scores\n"
+    lines = result.stderr.splitlines()
+    assert lines[:2] == ["no mask for 0", "  Try: add it"]
+    assert lines[20:] == ["2 more cases could not be scored", "  Try: scores/summary.json lists all"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [("0=a,b", "--labels has 'b', which is not VALUE=NAME"), ("0=a,0=b", "--labels gives the value 0 twice")],
+)
+def test_labels_name_all_values_or_none(run, workflow, labels, problem):
+    """Half a mapping would be a guess."""
+    calls = workflow("evaluate", evaluate=None, IncompleteError=Incomplete)
+    result = run("evaluate", "masks", "truth", "--labels", labels)
+    assert result.exit_code == 2 and calls == []
+    assert result.stderr.startswith(problem)
+
+
+def test_compare_prints_its_table(run, workflow):
+    """Options that count for masks go to the evaluation of both."""
+    calls = workflow("compare", compare_files=SimpleNamespace(table=lambda: "B is better"))
+    words = ["--reference", "truth", "--metrics", "dice, hd95", "--out", "c", "--instances", "--workers", "2"]
+    result = run("compare", "a", "b", *words)
+    assert result.stdout == "B is better\ncomparison in c\n"
+    (call,) = calls
+    assert call["args"] == (Path("a"), Path("b"))
+    expected = {"reference": Path("truth"), "metrics": ["dice", "hd95"], "instances": True, "workers": 2}
+    assert {name: call[name] for name in expected} == expected
 
 
 def test_demo_shows_its_score_and_report(run, workflow):

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from uvea.errors import DatasetError, ShapeError
-from uvea.evaluation.overlap import counts, dice, flag, iou, score_case
+from uvea.evaluation import overlap
+from uvea.evaluation.overlap import counts, dice, flag, iou, precision, recall, specificity
+from uvea.evaluation.rows import score_case
 
 
 def box(shape, *ranges):
@@ -50,9 +52,9 @@ def test_the_vectors_of_the_metrics_page(name):
     """Every overlap column is reproduced to the printed digits."""
     reference, prediction, expected, expected_dice, expected_iou = VECTORS[name]
     _, row = score_case(name, reference, prediction, names=("background", "object"))
-    assert (row.tp, row.fp, row.fn) == expected
-    assert row.dice == pytest.approx(expected_dice, abs=5e-7)
-    assert row.iou == pytest.approx(expected_iou, abs=5e-7)
+    assert (row["tp"], row["fp"], row["fn"]) == expected
+    assert row["dice"] == pytest.approx(expected_dice, abs=5e-7)
+    assert row["iou"] == pytest.approx(expected_iou, abs=5e-7)
     assert row.flag == ""
 
 
@@ -74,9 +76,13 @@ def test_dice_follows_from_iou_and_swapping_swaps_the_errors(pair):
 @settings(max_examples=50, deadline=None)
 def test_padding_with_background_changes_no_foreground_score(pair, width):
     """More background adds true negatives only."""
-    before = score_case("a", pair[0], pair[1], names=("0", "1", "2"))
     padded = np.pad(pair, ((0, 0), (width, width), (width, width)))
-    assert score_case("a", padded[0], padded[1], names=("0", "1", "2"))[1:] == before[1:]
+    before, after = (
+        score_case("a", *masks, names=("0", "1", "2"), spacing=(2, 1), tolerance=1) for masks in (pair, padded)
+    )
+    for row, other in zip(before[1:], after[1:]):
+        changed = {name for name in row.values if row[name] != pytest.approx(other[name])}
+        assert changed <= {"tn", "specificity"}
 
 
 @given(MASKS)
@@ -107,13 +113,30 @@ def test_ignored_pixels_and_pixels_outside_the_region_count_nowhere():
 def test_empty_masks_follow_the_rules(reference, prediction, score, expected):
     """Both empty is perfect, one empty is zero, and each has its flag."""
     row = score_case("a", np.array(reference), np.array(prediction), names=("background", "cell"))[1]
-    assert (row.dice, row.iou, row.flag) == (score, score, expected)
+    assert (row["dice"], row["iou"], row.flag) == (score, score, expected)
 
 
 def test_nothing_left_to_count_is_both_empty():
     """An image that is ignored throughout has no counts and no error."""
     rows = score_case("a", np.full((2, 2), -1), np.ones((2, 2), int), names=("background", "cell"))
-    assert [(row.dice, row.flag) for row in rows] == [(1.0, "both_empty")] * 2
+    assert [(row["dice"], row.flag) for row in rows] == [(1.0, "both_empty")] * 2
+
+
+def test_shares_are_undefined_where_there_is_nothing_to_divide_by():
+    """8 TP, 2 FP, 4 FN, 6 TN by hand; and an empty prediction, an empty reference, a full reference."""
+    assert (precision(8, 2), recall(8, 4), specificity(6, 2)) == (0.8, 8 / 12, 0.75)
+    assert (precision(0, 0), recall(0, 0), specificity(0, 0)) == (None, None, None)
+    assert (precision(0, 3), recall(0, 3), specificity(0, 3)) == (0.0, 0.0, 0.0)
+
+
+def test_counting_in_parts_changes_nothing(monkeypatch, rng):
+    """A large volume is counted piece by piece: the last piece is shorter, and some are ignored."""
+    reference, prediction = rng.integers(-1, 3, (7, 11)), rng.integers(0, 3, (7, 11))
+    within = rng.random((7, 11)) < 0.8
+    whole = counts(reference, prediction, classes=3, within=within)
+    monkeypatch.setattr(overlap, "PART", 10)
+    parts = counts(reference, prediction, classes=3, within=within)
+    np.testing.assert_array_equal((whole.tp, whole.fp, whole.fn, whole.tn), (parts.tp, parts.fp, parts.fn, parts.tn))
 
 
 def test_counts_of_many_classes_in_small_types_do_not_overflow():

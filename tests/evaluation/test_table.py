@@ -1,129 +1,104 @@
-"""Averages against the worked example of the metrics page, and files that lose nothing."""
+"""The table of scores as a file: nothing is lost, and what is no table is refused."""
 
-import json
+import math
+import re
 
 import pytest
 
 from uvea.errors import DatasetError, OutputError
-from uvea.evaluation.overlap import CaseScore, dice, flag, iou
-from uvea.evaluation.table import read_csv, summarise, write_csv, write_summary
+from uvea.evaluation.table import METRICS, CaseScore, read_csv, write_csv
 
 
-def row(case, tp, fp, fn, *, label=1, group=None):
-    """A row with its scores worked out."""
-    return CaseScore(
-        case=case,
-        group=group,
-        label=label,
-        class_name=f"class {label}",
-        tp=tp,
-        fp=fp,
-        fn=fn,
-        dice=float(dice(tp, fp, fn)),
-        iou=float(iou(tp, fp, fn)),
-        flag=flag(tp, fp, fn),
-    )
+def row(case, *, label=1, group=None, flag="", **values):
+    """A row with some metrics."""
+    return CaseScore(case=case, group=group, label=label, class_name=f"class {label}", flag=flag, values=values)
 
 
-def test_the_aggregation_example_of_the_metrics_page():
-    """Per-case Dice 1 and .620690, mean .810345, pooled .623288."""
-    rows = [row("A", 1, 0, 0), row("B", 90, 10, 100)]
-    assert [entry.dice for entry in rows] == pytest.approx([1, 0.620690], abs=5e-7)
-    summary = summarise(rows)
-    assert summary.dice.mean == pytest.approx(0.810345, abs=5e-7)
-    assert summary.dice.pooled == pytest.approx(0.623288, abs=5e-7)
-    assert summary.classes[0].iou.pooled == pytest.approx(91 / 201)
-
-
-def test_empty_cases_are_counted_and_averaged_both_ways():
-    """Both empty 1, missed 0, false alarm 0, found 1: mean one half; the class is present in two of them."""
-    rows = [row("a", 0, 0, 0), row("b", 0, 0, 5), row("c", 0, 5, 0), row("d", 5, 0, 0)]
-    (entry,) = summarise(rows).classes
-    assert (entry.n, entry.n_both_empty, entry.n_missed, entry.n_false_alarm) == (4, 1, 1, 1)
-    assert entry.dice.mean == 0.5
-    assert entry.dice.mean_present == 0.5
-    assert summarise(rows[:3]).dice.mean_present == 0.0
-    assert summarise(rows[:1]).dice.mean_present is None
-
-
-def test_the_group_is_the_unit_where_there_are_groups():
-    """Two cases of one patient at 1 and one of another at 0: mean over cases 2/3, over patients 1/2."""
-    rows = [row("a", 1, 0, 0, group="p"), row("b", 1, 0, 0, group="p"), row("c", 0, 1, 1, group="q")]
-    summary = summarise(rows)
-    assert summary.groups == 2
-    assert summary.dice.mean == pytest.approx(2 / 3)
-    assert summary.dice.mean_groups == pytest.approx(1 / 2)
-    assert summarise([row("a", 1, 0, 0)]).dice.mean_groups is None
-
-
-def test_the_mean_over_classes_leaves_the_background_out():
-    """Background .9 and classes at 1 and 0 average to one half."""
-    rows = [row("a", 9, 1, 1, label=0), row("a", 4, 0, 0, label=1), row("a", 0, 1, 1, label=2)]
-    summary = summarise(rows)
-    assert [entry.label for entry in summary.classes] == [0, 1, 2]
-    assert (summary.cases, summary.dice.mean, summary.iou.mean) == (1, 0.5, 0.5)
-
-
-def test_background_alone_cannot_be_summarised():
-    """There would be nothing to average."""
-    with pytest.raises(DatasetError, match="no foreground classes"):
-        summarise([row("a", 1, 0, 0, label=0)])
-
-
-ROWS = [row("p/ä,1", 90, 10, 100, group='he said "x"'), row("b", 0, 0, 3), row("c", 1, 2, 0, label=2)]
+ROWS = [
+    row("p/ä,1", group='he said "x"', tp=90, dice=0.1 + 0.2, precision=None),
+    row("b", flag="missed", fn=3, dice=0.0, hd=math.inf),
+    row("c", label=2, dice=1 / 3, volume_difference=-2.5e-7),
+]
 
 
 def test_a_score_file_reads_back_equal(tmp_path):
-    """Odd names and every bit of the numbers survive."""
+    """Odd names, every bit of the numbers, infinity and what is not defined survive, whichever metrics there are."""
     write_csv(tmp_path / "new" / "scores.csv", ROWS)
     assert read_csv(tmp_path / "new" / "scores.csv") == ROWS
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.csv"]
 
 
 def test_a_score_file_has_one_line_per_case_class_and_metric(tmp_path):
-    """The long form that every statistics program reads."""
-    write_csv(tmp_path / "scores.csv", ROWS[1:2])
+    """The long form that every statistics program reads; what is not defined is an empty cell."""
+    write_csv(tmp_path / "scores.csv", [row("b", flag="missed", tp=0, precision=None, dice=0.0, hd=math.inf)])
     assert (tmp_path / "scores.csv").read_text().splitlines() == [
         "case,group,label,class,metric,value,flag",
         "b,,1,class 1,tp,0,missed",
-        "b,,1,class 1,fp,0,missed",
-        "b,,1,class 1,fn,3,missed",
+        "b,,1,class 1,precision,,missed",
         "b,,1,class 1,dice,0.0,missed",
-        "b,,1,class 1,iou,0.0,missed",
+        "b,,1,class 1,hd,inf,missed",
     ]
 
 
-def test_the_summary_file_holds_every_average(tmp_path):
-    """Plain JSON, with the flags counted."""
-    write_summary(tmp_path / "summary.json", summarise(ROWS))
-    read = json.loads((tmp_path / "summary.json").read_text())
-    assert read["dice"]["mean"] == summarise(ROWS).dice.mean
-    assert read["classes"][0]["n_missed"] == 1
+def test_lines_may_come_in_any_order(tmp_path):
+    """Someone sorted the file by metric."""
+    rows = [row("a", dice=1.0, iou=1.0), row("b", dice=0.5, iou=0.4)]
+    write_csv(tmp_path / "scores.csv", rows)
+    header, *lines = (tmp_path / "scores.csv").read_text().splitlines()
+    (tmp_path / "scores.csv").write_text(
+        "\n".join([header, *sorted(lines, key=lambda line: line.split(",")[4])]) + "\n"
+    )
+    assert read_csv(tmp_path / "scores.csv") == rows
 
 
-@pytest.mark.parametrize(
-    "write", [lambda p, **k: write_csv(p, ROWS, **k), lambda p, **k: write_summary(p, summarise(ROWS), **k)]
-)
-def test_nothing_is_overwritten_unless_asked(write, tmp_path):
+def test_nothing_is_overwritten_unless_asked(tmp_path):
     """The file on disk stays as it is, or is replaced whole."""
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(OutputError, match="file exists"):
-        write(path)
+        write_csv(path, ROWS)
     assert path.read_text() == "precious"
-    write(path, overwrite=True)
+    write_csv(path, ROWS, overwrite=True)
     assert path.read_text() != "precious"
 
 
 def test_a_file_that_is_not_scores_is_refused(tmp_path):
-    """A missing file, another header, and a broken value are each named."""
+    """A missing file, and another header."""
     path = tmp_path / "scores.csv"
     with pytest.raises(DatasetError, match="cannot be read"):
         read_csv(path)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DatasetError, match="does not start with"):
         read_csv(path)
-    write_csv(path, ROWS, overwrite=True)
-    path.write_text(path.read_text().replace(",tp,90,", ",tp,many,"))
-    with pytest.raises(DatasetError, match="lines 2 to 6 that are not scores"):
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "b,,1,class 1,fn,many,missed",
+        "b,,1,class 1,fn,3.5,missed",
+        "b,,1,class 1,iou,nan,missed",
+        "b,,1,class 1,beauty,1.0,missed",
+        "b,,1,class 1,iou,1.0,lost",
+        "b,,one,class 1,iou,1.0,missed",
+        "b,,1,another class,iou,1.0,missed",
+        "b,,1,class 1,fn,3,missed",
+        "b,,1,class 1,iou",
+    ],
+)
+def test_a_line_that_is_no_score_is_named(line, tmp_path):
+    """No number, a part of a pixel, NaN, names that are not known, a class of two names, a score twice, a cut line."""
+    path = tmp_path / "scores.csv"
+    write_csv(path, ROWS[1:2])
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(DatasetError, match=re.escape(f"line 5 that is no score: {line} (")):
         read_csv(path)
+
+
+def test_every_metric_says_what_it_is():
+    """The convention is one sentence that ends, and the unit fits the kind."""
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.convention.endswith(".") and "\n" not in metric.convention
+        assert (metric.unit == "spacing") == (metric.kind == "distance")
+        assert (metric.unit == "volume") == (metric.kind == "volume")

@@ -6,12 +6,15 @@ import pytest
 
 from uvea.reports.figures import (
     BOTTOM,
+    BOX_FROM,
     HEIGHT,
     LEFT,
+    MOST_DOTS,
     MOST_POINTS,
     RIGHT,
     TOP,
     WIDTH,
+    Mean,
     draw_curve,
     draw_strip,
     nice_ticks,
@@ -101,3 +104,49 @@ def test_a_strip_of_equal_values_is_drawn(value):
     """All perfect or all missed: dots inside the frame."""
     strip = draw_strip({"cell": [("a", value)]}, quantity="Dice")
     assert strip.left <= strip.rows[0].dots[0].x <= strip.right
+
+
+def test_distances_have_an_axis_of_their_own():
+    """From 0 to a round value; infinite ones are counted beside it."""
+    strip = draw_strip({"cell": [("a", 3.0), ("b", 18.0), ("c", math.inf)]}, quantity="HD", share=False)
+    (row,) = strip.rows
+    assert [tick.text for tick in strip.x_ticks] == ["0", "5", "10", "15", "20"]
+    assert row.dots[1].x == pytest.approx(strip.left + 0.9 * (strip.right - strip.left), abs=0.1)
+    assert row.beyond == "1 at ∞"
+    assert strip.description == "HD. cell: 2 values from 3.000 to 18 and 1 infinite."
+
+
+def test_a_difference_may_be_negative():
+    """The axis spans both sides of 0."""
+    strip = draw_strip({"cell": [("a", -30.0), ("b", 10.0)]}, quantity="Difference", share=False)
+    assert strip.left <= strip.rows[0].dots[0].x < strip.rows[0].dots[1].x <= strip.right
+
+
+def test_the_mean_has_its_interval():
+    """On an axis from 0.4 to 1, 0.7 is in the middle; an infinite mean is not drawn."""
+    values = {"a": [("x", 0.5), ("y", 0.9)], "b": [("x", 0.5)]}
+    means = {"a": Mean(value=0.7, low=0.6, high=0.8), "b": Mean(value=math.inf)}
+    first, second = draw_strip(values, quantity="Dice", means=means).rows
+    middle = first.mean.x
+    assert middle == pytest.approx((draw_strip(values, quantity="Dice").left + 740) / 2, abs=0.1)
+    assert middle - first.interval[0] == pytest.approx(first.interval[1] - middle, abs=0.2)
+    assert second.mean is None
+
+
+def test_quartiles_need_some_values():
+    """Of eight values 0, 0.1 … 0.7 the quartiles are 0.175 and 0.525."""
+    values = [(str(n), n / 10) for n in range(BOX_FROM)]
+    strip = draw_strip({"a": values, "b": values[1:]}, quantity="Dice")
+    places = [strip.left + share * (strip.right - strip.left) for share in (0.175, 0.525)]
+    assert strip.rows[0].box == pytest.approx(places, abs=0.1)
+    assert strip.rows[1].box is None
+
+
+def test_very_many_values_are_thinned_but_for_the_ends():
+    """A page of ten thousand cases stays small; the description still counts them all."""
+    strip = draw_strip({"a": [(str(n), n / 10_000) for n in range(10_001)]}, quantity="Dice")
+    dots = strip.rows[0].dots
+    assert len(dots) == MOST_DOTS
+    assert (dots[0].x, dots[-1].x) == (strip.left, strip.right)
+    assert strip.thinned
+    assert "10001 values" in strip.description

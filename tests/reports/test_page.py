@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uvea.errors import OutputError
-from uvea.reports.page import scored, shown, write_page
+from uvea.reports.page import hash_of, scored, shown, write_page
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,8 @@ def test_missing_folders_are_made(tmp_path):
     """And the text is UTF-8, whatever the machine's language."""
     write_page(tmp_path / "a" / "b.html", "×")
     assert (tmp_path / "a" / "b.html").read_bytes() == "×".encode()
+
+
+def test_the_hash_of_a_script_is_what_browsers_compute():
+    """The example of the Content Security Policy specification, level 3."""
+    assert hash_of("alert('Hello, world.');") == "sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng="

@@ -8,7 +8,8 @@ import pytest
 from uvea.errors import DatasetError, ImageError, OutputError, ShapeError
 from uvea.evaluation.table import read_csv
 from uvea.images import Image, read, write
-from uvea.workflows.evaluate import evaluate
+from uvea.workflows import score_pair
+from uvea.workflows.evaluate import IncompleteError, evaluate
 from uvea.workflows.events import Message, Progress
 
 
@@ -37,7 +38,9 @@ def test_a_folder_scored_by_hand(folders):
         ("b", "background"),
         ("b", "foreground"),
     ]
-    assert [(row.dice, round(row.iou, 6)) for row in scores.rows if row.label == 1] == [(1.0, 1.0), (0.5, 0.333333)]
+    cells = [row for row in scores.rows if row.label == 1]
+    assert [(row["dice"], round(row["iou"], 6)) for row in cells] == [(1.0, 1.0), (0.5, 0.333333)]
+    assert [(row["hd"], row["volume_difference"], row["lesions"]) for row in cells] == [(0.0, 0.0, 1), (1.0, 0.0, 1)]
     assert scores.summary.dice.mean == 0.75
     assert scores.summary.dice.pooled == pytest.approx(4 / 6)
     assert (scores.labels.values, scores.missing) == ((0, 255), ())
@@ -46,22 +49,27 @@ def test_a_folder_scored_by_hand(folders):
 def test_the_table_has_a_line_per_class(folders):
     """Aligned text with the names that the user gave."""
     lines = evaluate(*folders, label_names=("tissue", "cell")).table().splitlines()
-    assert lines[0].split()[:4] == ["class", "cases", "Dice", "IoU"]
+    assert lines[0].split() == ["class", "cases", "Dice", "IoU", "HD95", "(px)", "NSD", "(2", "px)"]
     assert lines[1].split()[:2] == ["tissue", "2"]
-    assert lines[2].split()[:4] == ["cell", "2", "0.7500", "0.6667"]
-    assert len(lines) == 3
+    assert lines[2].split()[:6] == ["cell", "2", "0.750", "[0.500,", "1.000]", "0.667"]
+    assert lines[3:] == [
+        "means over cases, with 95 % intervals in brackets",
+        "2 cases: with fewer than 50 the intervals are rough",
+    ]
 
 
 def test_scores_are_written_and_not_overwritten(folders, tmp_path):
-    """scores.csv and summary.json hold what is returned; a second run needs `overwrite`."""
+    """The files hold what is returned; a second run needs `overwrite`."""
     out = tmp_path / "scores"
     scores = evaluate(*folders, out=out)
     assert tuple(read_csv(out / "scores.csv")) == scores.rows
-    assert json.loads((out / "summary.json").read_text())["dice"]["mean"] == 0.75
-    assert sorted(path.name for path in out.iterdir()) == ["scores.csv", "summary.json"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["foreground"]["dice"]["mean"] == 0.75
+    assert summary["settings"]["classes"] == {"background": 0, "foreground": 255}
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "scores.csv", "summary.json"]
     with pytest.raises(OutputError, match=r"scores\.csv exists\n.*--overwrite"):
         evaluate(*folders, out=out)
-    evaluate(*folders, out=out, overwrite=True)
+    evaluate(*folders, out=out, overwrite=True, report=False)
 
 
 def test_an_out_that_is_a_file_is_refused(folders, tmp_path):
@@ -71,25 +79,66 @@ def test_an_out_that_is_a_file_is_refused(folders, tmp_path):
         evaluate(*folders, out=tmp_path / "scores")
 
 
-def test_a_missing_prediction_stops_unless_allowed(folders, tmp_path):
-    """It is named; when allowed it scores as empty, is flagged and said."""
+def test_a_missing_prediction_is_a_failure_unless_allowed(folders, tmp_path):
+    """It is named, and the other case is scored and written; when allowed it scores as empty, is flagged and said."""
     (folders[0] / "b.png").unlink()
-    with pytest.raises(DatasetError, match=r"for 1 of 2 references: 'b'\n.*--allow-missing"):
-        evaluate(*folders, out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(IncompleteError, match=r"no prediction for 'b' in .*\n.*--allow-missing") as caught:
+        evaluate(*folders, out=tmp_path / "out", report=False)
+    assert {row.case for row in caught.value.scores.rows} == {"a"}
+    assert tuple(read_csv(tmp_path / "out" / "scores.csv")) == caught.value.scores.rows
+    errors = json.loads((tmp_path / "out" / "summary.json").read_text())["errors"]
+    assert list(errors) == ["b"] and errors["b"].startswith("there is no prediction for 'b'")
     heard = []
     scores = evaluate(*folders, allow_missing=True, listen=heard.append)
     assert scores.missing == ("b",)
-    assert [(row.dice, row.flag) for row in scores.rows if row.label == 1] == [(1.0, ""), (0.0, "missed")]
+    assert [(row["dice"], row.flag) for row in scores.rows if row.label == 1] == [(1.0, ""), (0.0, "missed")]
     assert Message("references without prediction score as empty: 'b'", "warning") in heard
+    assert scores.summary.classes[1].metrics["hd95"].mean == float("inf")
+    assert "inf; 0 without 1" in scores.table() and "missed" in scores.table()
 
 
-def test_a_prediction_without_reference_is_said_and_not_scored(folders):
-    """It may be a typo in a name, but does not stop the rest."""
+def test_a_prediction_without_reference_is_a_failure_unless_allowed(folders):
+    """It may be a typo in a name; the others are scored all the same."""
     save(folders[0] / "z.png", [[0, 255], [0, 0]])
+    with pytest.raises(IncompleteError, match=r"z\.png has no reference of its name in .*\n.*--allow-extra") as caught:
+        evaluate(*folders)
+    assert caught.value.scores.summary.cases == 2
     heard = []
-    assert evaluate(*folders, listen=heard.append).summary.cases == 2
+    assert evaluate(*folders, allow_extra=True, listen=heard.append).summary.cases == 2
     assert Message("predictions without reference are not scored: 'z'", "warning") in heard
+
+
+@pytest.mark.parametrize(("place", "what"), [(0, "2 predictions for one reference"), (1, "2 references of one name")])
+def test_a_name_that_is_there_twice_is_a_failure_of_its_case(folders, place, what):
+    """Which of a.png and a.tif is meant cannot be known; b is scored."""
+    save(folders[place] / "a.tif", [[0, 255], [0, 0]])
+    with pytest.raises(IncompleteError, match=rf"there are {what}: .*a\.png.*a\.tif") as caught:
+        evaluate(*folders)
+    assert {row.case for row in caught.value.scores.rows} == {"b"}
+
+
+def test_whatever_breaks_a_case_the_others_are_scored(folders, monkeypatch):
+    """A fault of the program in one case: it is named with both files, and reported as such."""
+
+    def broken(name, *args, **kwargs):
+        if name == "a":
+            raise ZeroDivisionError("float division by zero")
+        return score_case(name, *args, **kwargs)
+
+    score_case = score_pair.score_case
+    monkeypatch.setattr(score_pair, "score_case", broken)
+    with pytest.raises(IncompleteError, match=r"a\.png against .*a\.png failed with ZeroDivisionError") as caught:
+        evaluate(*folders, workers=1)
+    assert [(one.case, one.hint[:4]) for one in caught.value.scores.failures] == [("a", "this")]
+    assert {row.case for row in caught.value.scores.rows} == {"b"}
+
+
+def test_several_failures_are_counted_and_none_scored_is_an_error(folders):
+    """Both names in the message, whichever comes first; nothing can be written then."""
+    for name in "ab":
+        (folders[0] / f"{name}.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"none of 2 cases could be scored; the first: .*a\.png is empty"):
+        evaluate(*folders)
 
 
 def test_probabilities_beside_the_masks_are_no_predictions(folders):
@@ -118,7 +167,7 @@ def test_single_files_need_no_common_name_or_format(tmp_path):
     save(tmp_path / "truth.nii.gz", mask, axes="zyx", spacing=(2.0, 1.0, 1.0), unit="mm")
     save(tmp_path / "guess.npy", mask, axes="zyx")
     scores = evaluate(tmp_path / "guess.npy", tmp_path / "truth.nii.gz")
-    assert [(row.case, row.dice) for row in scores.rows] == [("truth", 1.0)] * 2
+    assert [(row.case, row["dice"]) for row in scores.rows] == [("truth", 1.0)] * 2
 
 
 def test_predictions_named_after_images_find_masks_with_a_word_in_their_name(tmp_path):
@@ -148,7 +197,7 @@ def test_masks_beside_their_images_are_the_reference(tmp_path):
     save(tmp_path / "data" / "a_mask.png", [[0, 255], [0, 0]])
     save(tmp_path / "masks" / "a.png", [[0, 255], [0, 0]])
     scores = evaluate(tmp_path / "masks", tmp_path / "data")
-    assert [(row.case, row.dice) for row in scores.rows] == [("a_mask", 1.0), ("a_mask", 1.0)]
+    assert [(row.case, row["dice"]) for row in scores.rows] == [("a_mask", 1.0), ("a_mask", 1.0)]
     assert scores.labels.values == (0, 255)
 
 
@@ -167,15 +216,30 @@ def test_sub_folders_of_the_reference_are_groups(tmp_path):
     scores = evaluate(tmp_path / "p", tmp_path / "r")
     assert scores.summary.groups == 2
     assert scores.summary.dice.mean_groups == 0.5
-    assert "Dice by group" in scores.table()
+    assert "means over 2 groups" in scores.table()
 
 
 def test_an_unknown_value_is_refused_with_value_and_file(folders):
     """A prediction with 128 in a world of 0 and 255 is no class."""
     save(folders[0] / "c.png", [[0, 128]])
     save(folders[1] / "c.png", [[0, 255]])
-    with pytest.raises(DatasetError, match=r"predictions.c\.png has values that belong to no class: 128"):
+    with pytest.raises(
+        DatasetError, match=r"predictions.c\.png has values that belong to no class: 128; the references have 0, 255"
+    ):
         evaluate(*folders)
+
+
+def test_a_class_that_no_reference_has_can_be_named(folders):
+    """The remedy of the error above, typed: a prediction of the class is then a false alarm."""
+    save(folders[0] / "c.png", [[0, 128]])
+    save(folders[1] / "c.png", [[0, 255]])
+    with pytest.raises(IncompleteError, match="--labels 0=background,255=foreground,VALUE=NAME"):
+        evaluate(*folders)
+    scores = evaluate(*folders, label_names={0: "background", 255: "cell", 128: "debris"})
+    (row,) = (row for row in scores.rows if (row.case, row.class_name) == ("c", "debris"))
+    assert (row.label, row["dice"], row.flag) == (2, 0.0, "false_alarm")
+    with pytest.raises(DatasetError, match="not at least two different classes"):
+        evaluate(*folders, label_names={0: "background", 255: "background"})
 
 
 def test_classes_are_those_of_all_references_together(tmp_path):
@@ -185,12 +249,12 @@ def test_classes_are_those_of_all_references_together(tmp_path):
     save(tmp_path / "p" / "a.png", [[0, 128, 255]])
     save(tmp_path / "p" / "b.png", [[0, 128, 255]])
     scores = evaluate(tmp_path / "p", tmp_path / "r")
-    assert [(row.label, row.dice, row.flag) for row in scores.rows if row.case == "b"] == [
+    assert [(row.label, row["dice"], row.flag) for row in scores.rows if row.case == "b"] == [
         (0, pytest.approx(2 / 3), ""),
         (1, 0.0, "false_alarm"),
         (2, 1.0, ""),
     ]
-    assert scores.table().splitlines()[-1].startswith("mean without background")
+    assert any(line.startswith("mean without background") for line in scores.table().splitlines())
 
 
 def test_objects_by_number_are_scored_as_foreground(tmp_path):
@@ -214,7 +278,7 @@ def test_references_that_are_all_empty_still_count_false_alarms(tmp_path):
         save(tmp_path / "r" / f"{name}.png", [[0, 0]])
         save(tmp_path / "p" / f"{name}.png", [[0, guess]])
     rows = evaluate(tmp_path / "p", tmp_path / "r").rows
-    assert [(row.dice, row.flag) for row in rows if row.label == 1] == [(0.0, "false_alarm"), (1.0, "both_empty")]
+    assert [(row["dice"], row.flag) for row in rows if row.label == 1] == [(0.0, "false_alarm"), (1.0, "both_empty")]
 
 
 def test_ignored_pixels_and_pixels_outside_the_region_do_not_count(tmp_path):
@@ -223,7 +287,7 @@ def test_ignored_pixels_and_pixels_outside_the_region_do_not_count(tmp_path):
     save(tmp_path / "p" / "a.png", [[255, 255, 255, 255]])
     save(tmp_path / "fov" / "a.png", [[1, 1, 0, 1]])
     scores = evaluate(tmp_path / "p", tmp_path / "r", ignore_value=9, within=tmp_path / "fov")
-    assert (scores.rows[1].tp, scores.rows[1].fp, scores.rows[1].fn) == (2, 0, 0)
+    assert [scores.rows[1][name] for name in ("tp", "fp", "fn")] == [2, 0, 0]
     (tmp_path / "p" / "a.png").unlink()
     save(tmp_path / "p" / "a.png", [[255, 9, 0, 9]])
     with pytest.raises(DatasetError, match="ignored value 9 in 1 pixels"):
@@ -233,10 +297,10 @@ def test_ignored_pixels_and_pixels_outside_the_region_do_not_count(tmp_path):
 def test_a_region_for_every_reference_or_one_for_all(folders, tmp_path):
     """A folder must be complete; a file serves everyone."""
     save(tmp_path / "fov" / "a.png", [[1, 0], [0, 0]])
-    with pytest.raises(DatasetError, match=r"no region in .* for 1 of 2 references: 'b'"):
+    with pytest.raises(IncompleteError, match=r"no region for 'b' in "):
         evaluate(*folders, within=tmp_path / "fov")
     scores = evaluate(*folders, within=tmp_path / "fov" / "a.png")
-    assert [row.tp + row.fp + row.fn for row in scores.rows if row.label == 1] == [0, 1]
+    assert [row["tp"] + row["fp"] + row["fn"] for row in scores.rows if row.label == 1] == [0, 1]
 
 
 def test_different_sizes_are_refused_with_both_files_and_sizes(folders):
@@ -244,7 +308,7 @@ def test_different_sizes_are_refused_with_both_files_and_sizes(folders):
     save(folders[0].parent / "other" / "a.png", [[0, 255, 0]])
     with pytest.raises(ShapeError, match=r"reference.a\.png and .*other.a\.png .*2×2 and 1×3"):
         evaluate(folders[0].parent / "other" / "a.png", folders[1] / "a.png")
-    with pytest.raises(ShapeError, match=r"its region .*2×2 and 1×3"):
+    with pytest.raises(ShapeError, match=r"none of 2 .* its region .*2×2 and 1×3"):
         evaluate(*folders, within=folders[0].parent / "other" / "a.png")
 
 
@@ -279,7 +343,7 @@ def test_values_that_are_no_labels_are_refused(tmp_path):
     save(tmp_path / "p.npy", [[0, 1]])
     with pytest.raises(DatasetError, match=r"r\.npy has a value that is no label: 0\.25"):
         evaluate(tmp_path / "p.npy", tmp_path / "r.npy")
-    with pytest.raises(DatasetError, match=r"r\.npy has values that belong to no class: 0\.25"):
+    with pytest.raises(DatasetError, match=r"r\.npy has a value that is no label: 0\.25"):
         evaluate(tmp_path / "r.npy", tmp_path / "p.npy")
 
 
@@ -291,9 +355,171 @@ def test_other_faults_are_named(folders, tmp_path):
         evaluate(tmp_path / "nowhere", folders[1])
     with pytest.raises(DatasetError, match="3 label names for 2 classes"):
         evaluate(*folders, label_names=("a", "b", "c"))
+    with pytest.raises(DatasetError, match="there is no reference for"):
+        evaluate(folders[0])
+    for options, problem in (
+        ({"tolerance": -1.0}, "tolerance of -1"),
+        ({"workers": 0}, "0 workers"),
+        ({"em_threshold": 2.0}, "2.0 is no probability"),
+        ({"images": folders[1].parent / "nowhere"}, "nowhere"),
+        ({"label_names": {0: "a", 255: "b"}, "instances": True}, "--instances that they number objects"),
+    ):
+        with pytest.raises(DatasetError, match=problem):
+            evaluate(*folders, **options)
     (folders[0] / "a.png").write_bytes((folders[0] / "a.png").read_bytes()[:40])
-    with pytest.raises(ImageError, match=r"a\.png"):
+    with pytest.raises(IncompleteError, match=r"a\.png"):
         evaluate(*folders)
+
+
+def test_volumes_and_distances_are_in_the_unit_of_the_files(tmp_path):
+    """One voxel of 2×0.5×0.5 mm that moved along the first axis; a file in µm beside it is converted."""
+    for name, unit, spacing in (("a", "mm", (2.0, 0.5, 0.5)), ("b", "um", (2000.0, 500.0, 500.0))):
+        for folder, place in (("r", 1), ("p", 2)):
+            mask = np.zeros((4, 3, 3))
+            mask[place, 1, 1] = 1
+            suffix = ".nii.gz" if unit == "mm" else ".tif"
+            save(tmp_path / folder / f"{name}{suffix}", mask, axes="zyx", spacing=spacing, unit=unit)
+    heard = []
+    scores = evaluate(tmp_path / "p", tmp_path / "r", tolerance=1.9, listen=heard.append)
+    rows = [row for row in scores.rows if row.label == 1]
+    assert [(row["hd"], row["nsd"], row["volume_reference"]) for row in rows] == [(2.0, 0.0, 0.5)] * 2
+    assert scores.summary.settings["unit"] == "mm"
+    assert any("in mm and um" in event.text for event in heard if isinstance(event, Message))
+    assert "HD95 (mm)" in scores.table() and "NSD (1.9 mm)" in scores.table()
+
+
+def test_a_case_without_pixel_size_among_others_has_no_distances(tmp_path):
+    """Pixels and millimetres have no common mean."""
+    mask = np.ones((2, 3, 3))
+    for folder in "rp":
+        save(tmp_path / folder / "a.nii.gz", mask, axes="zyx", spacing=(2.0, 1.0, 1.0), unit="mm")
+        save(tmp_path / folder / "b.npy", mask, axes="zyx")
+    scores = evaluate(tmp_path / "p", tmp_path / "r", label_names={0: "background", 1: "organ"})
+    assert [(row.case, "hd" in row.values) for row in scores.rows if row.label == 1] == [("a", True), ("b", False)]
+    assert scores.summary.warnings[0].endswith("no pixel size in mm: 'b'")
+
+
+def test_distances_can_be_left_out(folders):
+    """They take most of the time."""
+    scores = evaluate(*folders, distances=False)
+    assert "hd" not in scores.rows[1].values and "volume_reference" in scores.rows[1].values
+    assert "HD95" not in scores.table()
+
+
+def test_groups_come_from_a_table_or_a_mapping(folders, tmp_path):
+    """By the name of the case or of its file; every case needs one."""
+    table = tmp_path / "groups.csv"
+    table.write_text("case,group\na,p\nb.png,q\n")
+    for groups in (table, {"a": "p", "b": "q"}):
+        assert [row.group for row in evaluate(*folders, groups=groups).rows] == ["p", "p", "q", "q"]
+    table.write_text("case,group\na,p\n")
+    with pytest.raises(DatasetError, match=r"groups\.csv has no group for 1 of 2 cases: 'b'"):
+        evaluate(*folders, groups=table)
+    table.write_text("case,group\na,p\na,q\n")
+    with pytest.raises(DatasetError, match="'a' in two groups: p and q"):
+        evaluate(*folders, groups=table)
+
+
+def test_a_table_of_pairs_names_every_file(folders, tmp_path):
+    """Relative to the table, under any name; a row with a fault is a failure of its case."""
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "prediction,reference,group,case\n"
+        "predictions/a.png,reference/a.png,p,first\n"
+        "predictions/b.png,reference/b.png,q,\n"
+    )
+    scores = evaluate(table)
+    assert [(row.case, row.group) for row in scores.rows] == [("first", "p")] * 2 + [("b", "q")] * 2
+    table.write_text(table.read_text() + "predictions/c.png,reference/a.png,,\n,reference/b.png,,again\n")
+    with pytest.raises(IncompleteError) as caught:
+        evaluate(table)
+    problems = dict(caught.value.scores.summary.errors)
+    assert "row 4 of" in problems["a"] and "no file 'predictions/c.png'" in problems["a"]
+    assert problems["again"].endswith("has no prediction")
+    with pytest.raises(DatasetError, match="--within fov cannot be given with the table"):
+        evaluate(table, within="fov")
+
+
+def numbered(*boxes, shape=(24, 24)):
+    """Boxes of object numbers 1, 2, …, each (top, left, height, width)."""
+    ids = np.zeros(shape, dtype=np.uint16)
+    for number, (top, left, height, width) in enumerate(boxes, start=1):
+        ids[top : top + height, left : left + width] = number
+    return ids
+
+
+def test_objects_are_scored_where_asked_for(tmp_path):
+    """Image a: one of one found; image b: one matched, one false, two missed. AP .5 averages .625, pooled .4."""
+    save(tmp_path / "r" / "a.png", numbered((1, 1, 4, 4)), dtype="uint16")
+    save(tmp_path / "p" / "a.png", numbered((1, 1, 4, 4)) * 7, dtype="uint16")
+    save(tmp_path / "r" / "b.png", numbered((1, 1, 4, 4), (8, 8, 4, 4), (16, 16, 4, 4)), dtype="uint16")
+    save(tmp_path / "p" / "b.png", numbered((1, 1, 4, 4), (20, 1, 2, 2)), dtype="uint16")
+    scores = evaluate(tmp_path / "p", tmp_path / "r", instances=True, out=tmp_path / "out")
+    first, second = (row for row in scores.rows if row.label == 1)
+    assert (first["objects"], first["ap_50"], second["objects"], second["objects_predicted"]) == (1, 1.0, 3, 2)
+    found = scores.summary.foreground["ap_50"]
+    assert (found.mean, found.pooled) == (0.625, 0.4)
+    assert "AP 0.50  0.625 [0.250, 1.000]   0.400" in scores.table()
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+
+
+def test_a_binary_mask_stands_for_its_connected_pieces(tmp_path):
+    """A network that was trained on foreground is scored against numbered objects; corners connect."""
+    reference = numbered((1, 1, 4, 4), (8, 8, 4, 4))
+    save(tmp_path / "r" / "a.png", reference, dtype="uint16")
+    save(tmp_path / "p" / "a.png", (reference > 0) * 255)
+    heard = []
+    scores = evaluate(tmp_path / "p", tmp_path / "r", instances=True, listen=heard.append)
+    assert (scores.rows[1]["objects_predicted"], scores.rows[1]["ap_95"]) == (2, 1.0)
+    assert any("the predictions have one value for all objects" in one.text for one in heard if hasattr(one, "text"))
+
+
+def test_membranes_are_scored_thinned_at_the_best_and_at_a_fixed_threshold(tmp_path):
+    """A wall three pixels wide, seen with probability 0.4: found at a low threshold, a merger at 0.5."""
+    reference = np.full((9, 12), 255)
+    reference[:, 5:8] = 0
+    cell = np.where(reference > 0, 1.0, 0.6).astype(np.float32)
+    save(tmp_path / "r" / "a.tif", reference)
+    save(tmp_path / "p" / "a.tif", cell, dtype="float32")
+    scores = evaluate(
+        tmp_path / "p", tmp_path / "r", em_membranes=True, probabilities=tmp_path / "p", out=tmp_path / "out"
+    )
+    row = scores.rows[1]
+    assert row["v_rand_best"] == 1.0 and row["v_info_best"] == 1.0
+    # Two cells of 45 and 36 pixels as one segment: (45² + 36²) / 81² of its pairs are true.
+    assert row["v_rand_merge"] == pytest.approx((45**2 + 36**2) / 81**2)
+    assert row["v_rand_split"] == 1.0
+    assert scores.membranes is not None and scores.membranes.best_threshold_rand == 0.1
+    assert row["dice"] == 2 * 81 / (2 * 81 + 27)  # the most probable class is scored: all of it is cell
+    assert row["auc"] == 1.0 and 0 < row["ece"] < 1
+    curves = json.loads((tmp_path / "out" / "curves.json").read_text())
+    assert curves["membranes"]["best_threshold_rand"] == 0.1
+    assert curves["probabilities"]["foreground"]["best_threshold"]["score"] == 1.0
+    assert curves["probabilities"]["foreground"]["roc"]["thresholds"][0] == "inf"
+    assert {"V_rand", "ECE"} <= {line.split()[0] for line in scores.table().splitlines() if line}
+
+
+def test_probabilities_are_pooled_over_the_pixels_of_all_cases(folders, tmp_path):
+    """Two images of which one is sure and right, one is undecided: the counts add up."""
+    for name, values in (("a", [[0.0, 1.0], [0.0, 0.0]]), ("b_probabilities", [[0.5, 0.5], [0.5, 0.5]])):
+        save(tmp_path / "soft" / f"{name}.npy", values, dtype="float32")
+    scores = evaluate(*folders, probabilities=tmp_path / "soft", out=tmp_path / "out")
+    first, second = (row for row in scores.rows if row.label == 1)
+    assert (first["ece"], first["auc"], second["ece"], second["auc"]) == (0.0, 1.0, 0.0, 0.5)
+    assert scores.probabilities[1].n_positive == 3
+    # Of 3×5 pairs of a positive and a negative pixel, 5 + 6 are in the right order, and 4 undecided count one half.
+    assert scores.summary.foreground["auc"].pooled == pytest.approx((5 + 6 + 2) / 15)
+    (tmp_path / "soft" / "a.npy").unlink()
+    with pytest.raises(IncompleteError, match="no probabilities for 'a'"):
+        evaluate(*folders, probabilities=tmp_path / "soft")
+
+
+def test_the_number_of_workers_changes_nothing(folders, tmp_path):
+    """Two processes write the same bytes as one."""
+    for workers in (1, 2):
+        evaluate(*folders, workers=workers, out=tmp_path / str(workers), report=False)
+    for name in ("scores.csv", "summary.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
 @pytest.mark.data

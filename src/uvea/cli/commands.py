@@ -29,6 +29,11 @@ app = typer.Typer(
 DATA_PANEL = "How the data is read"
 BUDGET_PANEL = "How long to train (10 minutes unless one is given)"
 PLAN_PANEL = "What to decide differently"
+PAIRING_PANEL = "What belongs together, and what counts"
+MEASURE_PANEL = "What to measure"
+
+FAILURES_SHOWN = 10
+"""Cases that could not be scored and are explained one by one; summary.json has all."""
 
 
 class OptionError(UveaError):
@@ -100,6 +105,84 @@ Overrides = Annotated[
         help="Overrule a decision that `uvea plan` lists, such as patch=256,256; may be repeated.",
         rich_help_panel=PLAN_PANEL,
     ),
+]
+
+ScoredLabels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        help="Names of the classes, background first; or all values: 0=background,1=liver.",
+        rich_help_panel=PAIRING_PANEL,
+    ),
+]
+GroupTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--group",
+        metavar="FILE",
+        help="Table of case and group, such as a patient; sub-folders of REFERENCE unless given.",
+        rich_help_panel=PAIRING_PANEL,
+    ),
+]
+Within = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Masks of the region that counts, such as a field of view.",
+        rich_help_panel=PAIRING_PANEL,
+    ),
+]
+Ignore = Annotated[
+    int | None,
+    typer.Option(
+        "--ignore-value",
+        "--ignore",
+        help="Reference value of pixels that do not count.",
+        rich_help_panel=PAIRING_PANEL,
+    ),
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing",
+        help="Score a missing prediction as an empty mask; otherwise it is an error.",
+        rich_help_panel=PAIRING_PANEL,
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        help="Distance that NSD forgives, in the unit of the files; in pixels where they have none.",
+        rich_help_panel=MEASURE_PANEL,
+    ),
+]
+NoDistances = Annotated[
+    bool,
+    typer.Option(
+        "--no-distances",
+        help="Leave distances and lesions out, which take most of the time.",
+        rich_help_panel=MEASURE_PANEL,
+    ),
+]
+ScoredInstances = Annotated[
+    bool | None,
+    typer.Option(
+        "--instances/--no-instances",
+        help="Mask values are object numbers: score objects, too.",
+        rich_help_panel=MEASURE_PANEL,
+        show_default=False,
+    ),
+]
+Membranes = Annotated[
+    bool,
+    typer.Option(
+        "--em-membranes",
+        help="Score the cells between thinned membranes; the background is membrane.",
+        rich_help_panel=MEASURE_PANEL,
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes; one per core where it pays, unless given.", show_default=False)
 ]
 
 
@@ -354,44 +437,160 @@ def predict(
 @app.command()
 @ended
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of predicted masks.")],
-    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Folder of the masks that are right.")],
-    *,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the scores as files.")] = None,
-    labels: Annotated[str | None, typer.Option(metavar="A,B,C", help="Names of the classes, background first.")] = None,
-    ignore_value: Annotated[int | None, typer.Option(help="Reference value of pixels that do not count.")] = None,
-    within: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Masks of the region that counts, such as a field of view.")
+    predictions: Annotated[
+        Path, typer.Argument(metavar="MASKS", help="Folder of predicted masks, one mask, or a CSV table of pairs.")
+    ],
+    reference: Annotated[
+        Path | None,
+        typer.Argument(metavar="REFERENCE", help="Folder of the masks that are right, or one mask; not with a table."),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Score a missing prediction as an empty mask instead of stopping.")
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for scores.csv, summary.json and report.html.")
+    ] = None,
+    labels: ScoredLabels = None,
+    group: GroupTable = None,
+    tolerance: Tolerance = 2.0,
+    no_distances: NoDistances = False,
+    instances: ScoredInstances = None,
+    em_membranes: Membranes = False,
+    em_threshold: Annotated[
+        float, typer.Option(help="Probability from which a pixel is membrane.", rich_help_panel=MEASURE_PANEL)
+    ] = 0.5,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Probability maps: calibration and curves.", rich_help_panel=MEASURE_PANEL),
+    ] = None,
+    within: Within = None,
+    ignore_value: Ignore = None,
+    allow_missing: AllowMissing = False,
+    allow_extra: Annotated[
+        bool,
+        typer.Option("--allow-extra", help="Leave out predictions without a reference.", rich_help_panel=PAIRING_PANEL),
     ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Images for the report, if not beside the references.", rich_help_panel=PAIRING_PANEL
+        ),
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+    workers: Workers = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score masks against a reference: Dice and IoU, per case and class.
+    """Score masks against a reference, also masks that uvea did not make: per case and class, with intervals.
 
-    Files are paired by name. A class that is missing from both masks counts as 1, from one of them as 0.
+    Files are paired by name. A class that is missing from both masks counts as perfect, from one of them as 0.
+
+    The exit code is 2 when a case could not be scored; all others are scored and written all the same.
 
     [bold]Example:[/]  uvea evaluate masks reference --out scores
+
+    [bold]Example:[/]  uvea evaluate pairs.csv --out scores --labels 0=background,1=liver,2=tumour --tolerance 1
     """
+    from uvea.workflows.evaluate import IncompleteError
     from uvea.workflows.evaluate import evaluate as run
 
+    failed: IncompleteError | None = None
     with listening(quiet=quiet) as listen:
-        scores = run(
-            predictions,
-            reference,
-            out=out,
-            label_names=_names(labels),
-            ignore_value=ignore_value,
-            overwrite=overwrite,
-            allow_missing=allow_missing,
-            within=within,
-            listen=listen,
-        )
+        try:
+            scores = run(
+                predictions,
+                reference,
+                out=out,
+                label_names=_named_values(labels),
+                groups=group,
+                tolerance=tolerance,
+                distances=not no_distances,
+                instances=instances,
+                em_membranes=em_membranes,
+                em_threshold=em_threshold,
+                probabilities=probabilities,
+                within=within,
+                ignore_value=ignore_value,
+                allow_missing=allow_missing,
+                allow_extra=allow_extra,
+                images=images,
+                workers=workers,
+                report=not no_report,
+                overwrite=overwrite,
+                listen=listen,
+            )
+        except IncompleteError as error:
+            failed, scores = error, error.scores
     show.line(scores.table())
     if out is not None:
         show.line(f"scores in {out}")
+    if failed is None:
+        return
+    for failure in scores.failures[:FAILURES_SHOWN]:
+        show.user_error(failure.error)
+    if len(scores.failures) > FAILURES_SHOWN:
+        more = f"{len(scores.failures) - FAILURES_SHOWN} more cases could not be scored"
+        show.error(more, hint="mend these first" if out is None else f"{out / 'summary.json'} lists all")
+    raise typer.Exit(2)
+
+
+@app.command()
+@ended
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of masks, or scores that `uvea evaluate` wrote.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Likewise; the differences are B minus A.")],
+    *,
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder of the masks that are right; not needed for scores.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for compare.json and compare.csv.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Metrics to compare, such as dice,hd95; the usual ones if none.")
+    ] = None,
+    labels: ScoredLabels = None,
+    group: GroupTable = None,
+    tolerance: Tolerance = 2.0,
+    no_distances: NoDistances = False,
+    instances: ScoredInstances = None,
+    em_membranes: Membranes = False,
+    within: Within = None,
+    ignore_value: Ignore = None,
+    allow_missing: AllowMissing = False,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two models on the same cases: differences with intervals, and what can be said about them.
+
+    Cases are compared one by one, because they differ more from each other than two models do on one case.
+
+    [bold]Example:[/]  uvea compare masks-a masks-b --reference reference
+
+    [bold]Example:[/]  uvea compare scores-a scores-b --metrics dice,hd95 --out comparison
+    """
+    from uvea.workflows.compare import compare_files as run
+
+    with listening(quiet=quiet) as listen:
+        result = run(
+            first,
+            second,
+            reference=reference,
+            out=out,
+            metrics=[name.strip() for name in metrics.split(",")] if metrics else (),
+            label_names=_named_values(labels),
+            groups=group,
+            tolerance=tolerance,
+            distances=not no_distances,
+            instances=instances,
+            em_membranes=em_membranes,
+            within=within,
+            ignore_value=ignore_value,
+            allow_missing=allow_missing,
+            workers=workers,
+            overwrite=overwrite,
+            listen=listen,
+        )
+    show.line(result.table())
+    if out is not None:
+        show.line(f"comparison in {out}")
 
 
 def _data_options(
@@ -424,6 +623,23 @@ def _names(labels: str | None) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise OptionError(f"--labels {labels!r} has a name twice", hint="give every class its own name")
     return names
+
+
+def _named_values(labels: str | None) -> tuple[str, ...] | dict[int, str]:
+    """Names of the classes, or, from VALUE=NAME, mask values with their names."""
+    names = _names(labels)
+    if not any("=" in name for name in names):
+        return names
+    values: dict[int, str] = {}
+    for one in names:
+        value, equals, name = (part.strip() for part in one.partition("="))
+        if not (equals and name and value.removeprefix("-").isdecimal()):
+            hint = "name all values or none: --labels 0=background,255=cell, or --labels background,cell"
+            raise OptionError(f"--labels has {one!r}, which is not VALUE=NAME", hint=hint)
+        if int(value) in values:
+            raise OptionError(f"--labels gives the value {value} twice", hint="give every value once")
+        values[int(value)] = name
+    return values
 
 
 def _overrides(settings: Sequence[str] | None) -> dict[str, str]:

@@ -1,28 +1,21 @@
-"""How well a prediction agrees with a reference: counts, scores per case and class, summaries."""
+"""How well a prediction agrees with a reference: metrics, the table of scores, and what follows from it."""
 
-from uvea.evaluation.overlap import IGNORE, CaseScore, Counts, Flag, counts, dice, flag, iou, score_case
-from uvea.evaluation.table import (
-    Average,
-    ClassSummary,
-    Summary,
-    read_csv,
-    summarise,
-    write_csv,
-    write_summary,
-)
+from uvea.evaluation.overlap import IGNORE, Counts, Flag, counts
+from uvea.evaluation.rows import score_case
+from uvea.evaluation.summary import ClassSummary, MetricSummary, Summary, summarise, write_summary
+from uvea.evaluation.table import METRICS, CaseScore, Metric, read_csv, write_csv
 
 __all__ = [
     "IGNORE",
-    "Average",
+    "METRICS",
     "CaseScore",
     "ClassSummary",
     "Counts",
     "Flag",
+    "Metric",
+    "MetricSummary",
     "Summary",
     "counts",
-    "dice",
-    "flag",
-    "iou",
     "read_csv",
     "score_case",
     "summarise",

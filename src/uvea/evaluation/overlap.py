@@ -1,10 +1,9 @@
-"""Count where two masks agree, and turn the counts into Dice and IoU.
+"""Count where two masks agree, and turn the counts into Dice, IoU, precision, recall and specificity.
 
 It knows labels 0 to n - 1 only: no files, no mask values, no geometry. Whoever calls it has
 made sure that both masks lie on one grid. Definitions 1 and 2 of the metrics page are here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +18,9 @@ IGNORE = -1
 Flag = Literal["", "both_empty", "missed", "false_alarm"]
 """Whether a class is empty in both masks, in the prediction only, or in the reference only."""
 
+PART = 1 << 22
+"""Pixels counted at once: a volume of a thousand million needs no more memory than this many."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
@@ -28,24 +30,6 @@ class Counts:
     fp: NDArray[np.int64]
     fn: NDArray[np.int64]
     tn: NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseScore:
-    """One class in one case: the row from which every summary is derived."""
-
-    case: str
-    group: str | None
-    label: int
-    """0 is the background: it has its row, but no part in a mean over foreground classes."""
-
-    class_name: str
-    tp: int
-    fp: int
-    fn: int
-    dice: float
-    iou: float
-    flag: Flag
 
 
 def counts(
@@ -86,30 +70,56 @@ def counts(
         if mask.dtype.kind not in "biu":
             raise DatasetError(f"the {what} is of type {mask.dtype}", hint="give whole numbers as labels")
 
-    kept = reference != ignore
-    if within is not None:
-        kept &= within.astype(bool)
-    # int64 before the product: 16 classes would overflow a uint8 label.
-    wanted = reference[kept].astype(np.int64)
-    given = prediction[kept].astype(np.int64)
-    _refuse_outside(wanted, "reference", classes)
-    _refuse_outside(given, "prediction", classes)
-
-    joint = np.bincount(wanted * classes + given, minlength=classes**2).reshape(classes, classes).astype(np.int64)
-    tp = np.diagonal(joint).copy()
-    fp = joint.sum(0) - tp
-    fn = joint.sum(1) - tp
-    return Counts(tp=tp, fp=fp, fn=fn, tn=joint.sum() - tp - fp - fn)
+    joint = np.zeros(classes**2, dtype=np.int64)
+    # In parts, because bincount needs eight bytes per pixel, and the product of two labels a wide type.
+    truth, guess = reference.reshape(-1), prediction.reshape(-1)
+    inside = None if within is None else within.reshape(-1)
+    for start in range(0, truth.size, PART):
+        part = slice(start, start + PART)
+        kept = truth[part] != ignore
+        if inside is not None:
+            kept &= inside[part].astype(bool)
+        wanted = truth[part][kept].astype(np.int64)
+        given = guess[part][kept].astype(np.int64)
+        _refuse_outside(wanted, "reference", classes)
+        _refuse_outside(given, "prediction", classes)
+        joint += np.bincount(wanted * classes + given, minlength=classes**2)
+    table = joint.reshape(classes, classes)
+    tp = np.diagonal(table).copy()
+    fp = table.sum(0) - tp
+    fn = table.sum(1) - tp
+    return Counts(tp=tp, fp=fp, fn=fn, tn=table.sum() - tp - fp - fn)
 
 
 def dice(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> NDArray[np.float64]:
-    """2TP / (2TP + FP + FN), in [0, 1]; 1 where both masks are empty. Any shapes that broadcast."""
+    """2TP / (2TP + FP + FN), in [0, 1]; 1 where both masks are empty. Any shapes that broadcast.
+
+    Source: Dice, Ecology 26 (1945).
+    """
     return _ratio(2 * _int64(tp), _int64(fp) + _int64(fn))
 
 
 def iou(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> NDArray[np.float64]:
-    """TP / (TP + FP + FN), in [0, 1]; 1 where both masks are empty. Any shapes that broadcast."""
+    """TP / (TP + FP + FN), in [0, 1]; 1 where both masks are empty. Any shapes that broadcast.
+
+    Source: Jaccard, New Phytologist 11 (1912).
+    """
     return _ratio(_int64(tp), _int64(fp) + _int64(fn))
+
+
+def precision(tp: int, fp: int) -> float | None:
+    """TP / (TP + FP), in [0, 1]: how much of the prediction is right; None where the prediction is empty."""
+    return _share(tp, fp)
+
+
+def recall(tp: int, fn: int) -> float | None:
+    """TP / (TP + FN), in [0, 1]: how much of the reference is found; None where the reference is empty."""
+    return _share(tp, fn)
+
+
+def specificity(tn: int, fp: int) -> float | None:
+    """TN / (TN + FP), in [0, 1]: how much of the rest is left alone; None where the reference fills the image."""
+    return _share(tn, fp)
 
 
 def flag(tp: int, fp: int, fn: int) -> Flag:
@@ -119,52 +129,6 @@ def flag(tp: int, fp: int, fn: int) -> Flag:
     return "missed" if tp + fp == 0 else ""
 
 
-def score_case(
-    name: str,
-    reference: NDArray[np.generic],
-    prediction: NDArray[np.generic],
-    *,
-    names: Sequence[str],
-    ignore: int = IGNORE,
-    within: NDArray[np.bool_] | None = None,
-    group: str | None = None,
-) -> list[CaseScore]:
-    """Score one case: a row per class, background first.
-
-    Args:
-        name: of the case, for the rows.
-        reference: integer labels 0 to len(names) - 1, or `ignore`; any shape.
-        prediction: integer labels, same shape.
-        names: of the classes, background first.
-        ignore: reference label of pixels that are not counted.
-        within: True where pixels count, same shape; None counts all.
-        group: patient or stack of the case, where there is one.
-
-    Returns:
-        len(names) rows, in class order.
-
-    Raises:
-        ShapeError, DatasetError: as `counts`.
-    """
-    found = counts(reference, prediction, classes=len(names), ignore=ignore, within=within)
-    columns = zip(found.tp.tolist(), found.fp.tolist(), found.fn.tolist(), strict=True)
-    return [
-        CaseScore(
-            case=name,
-            group=group,
-            label=label,
-            class_name=class_name,
-            tp=tp,
-            fp=fp,
-            fn=fn,
-            dice=float(dice(tp, fp, fn)),
-            iou=float(iou(tp, fp, fn)),
-            flag=flag(tp, fp, fn),
-        )
-        for label, (class_name, (tp, fp, fn)) in enumerate(zip(names, columns, strict=True))
-    ]
-
-
 def _int64(counted: ArrayLike) -> NDArray[np.int64]:
     return np.asarray(counted, dtype=np.int64)
 
@@ -172,6 +136,10 @@ def _int64(counted: ArrayLike) -> NDArray[np.int64]:
 def _ratio(agreed: NDArray[np.int64], wrong: NDArray[np.int64]) -> NDArray[np.float64]:
     total = agreed + wrong
     return np.asarray(np.where(total == 0, 1.0, agreed / np.maximum(total, 1)), dtype=np.float64)
+
+
+def _share(right: int, wrong: int) -> float | None:
+    return right / (right + wrong) if right + wrong else None
 
 
 def _refuse_outside(labels: NDArray[np.int64], what: str, classes: int) -> None:

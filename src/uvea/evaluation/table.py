@@ -1,23 +1,23 @@
-"""The table of scores, its summary, and both as files.
+"""The table of scores: its rows, what each metric means, and the table as a CSV file.
 
-One row per case and class is the result; everything else is derived from it here. Adding a
-metric adds a field to `CaseScore`, a name to `METRICS` and an average to the summary.
+One row per case and class is the result; everything else is derived from it in `summary.py`. Adding a
+metric adds one entry to `METRICS`. Nothing here knows masks or computes a score.
 """
 
 import csv
-import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import get_args
+from typing import Literal, get_args
 
 from uvea.errors import DatasetError, OutputError
-from uvea.evaluation.overlap import CaseScore, Flag, dice, iou
+from uvea.evaluation.overlap import Flag
 
-METRICS = {"tp": int, "fp": int, "fn": int, "dice": float, "iou": float}
-"""What is written for a case and class, with its type, in the order of the lines."""
+Value = float | int | None
+"""A number, infinity included, or None where the metric is not defined. NaN is never a score."""
+
+Better = Literal["higher", "lower", "near zero", ""]
 
 FLAGS: dict[str, Flag] = {known: known for known in get_args(Flag)}
 """Every flag by its written form."""
@@ -27,125 +27,182 @@ COLUMNS = ("case", "group", "label", "class", "metric", "value", "flag")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Average:
-    """One metric over many cases, by the four ways of averaging that are in use."""
+class Metric:
+    """What a reader has to know about a number."""
 
-    mean: float
-    """Mean over cases; a case where both masks are empty counts as 1, a false alarm as 0."""
+    name: str
+    """Its key in rows and files."""
 
-    mean_present: float | None
-    """Mean over the cases where the reference has the class; None where it never has."""
+    title: str
+    """As it is shown."""
 
-    pooled: float
-    """From the counts of all cases added up."""
+    kind: Literal["count", "score", "distance", "volume"]
+    """Counts are whole numbers, scores lie in [0, 1], distances may be infinite."""
 
-    mean_groups: float | None
-    """Mean over groups of the mean over their cases; None without groups."""
+    better: Better
+    """Which values are good; "" where none is."""
+
+    unit: Literal["", "px", "spacing", "volume"]
+    """"spacing": the unit of the spacing; "volume": that unit squared in 2D, cubed in 3D."""
+
+    convention: str
+    """One sentence: how it is computed, and what empty masks give."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassSummary:
-    """One class over all cases."""
+class CaseScore:
+    """One class in one case: the row from which every summary is derived.
+
+    Example:
+        row["dice"]
+    """
+
+    case: str
+    group: str | None
+    """Patient, stack or well, where there is one."""
 
     label: int
+    """0 is the background: it has its row, but no part in a mean over foreground classes."""
+
     class_name: str
-    n: int
-    """Cases."""
+    flag: Flag
+    values: Mapping[str, Value] = field(default_factory=dict)
+    """By name of the metric, in the order of `METRICS`. A metric that was not asked for has no entry."""
 
-    n_both_empty: int
-    n_missed: int
-    n_false_alarm: int
-    dice: Average
-    iou: Average
+    def __getitem__(self, metric: str) -> Value:
+        return self.values[metric]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """A whole evaluation: per class, and the mean over the foreground classes."""
-
-    cases: int
-    groups: int
-    """0 where no case has a group."""
-
-    classes: tuple[ClassSummary, ...]
-    """In label order, background included."""
-
-    dice: Average
-    """Mean over the foreground classes of their averages."""
-
-    iou: Average
-    """Likewise."""
+def _count(name: str, title: str, convention: str, *, better: Better = "", unit: Literal["", "px"] = "") -> Metric:
+    return Metric(name=name, title=title, kind="count", better=better, unit=unit, convention=convention)
 
 
-def summarise(rows: Sequence[CaseScore]) -> Summary:
-    """Derive every average from the rows of all cases.
+def _score(name: str, title: str, convention: str, *, better: Better = "higher") -> Metric:
+    return Metric(name=name, title=title, kind="score", better=better, unit="", convention=convention)
 
-    A case without a group, where other cases have one, is a group of its own.
 
-    Args:
-        rows: of `score_case`, of any number of cases; every case with the same classes.
+def _distance(name: str, title: str, convention: str) -> Metric:
+    how = f"{convention}, between centres of border pixels; both masks empty give 0, exactly one infinity."
+    return Metric(name=name, title=title, kind="distance", better="lower", unit="spacing", convention=how)
 
-    Returns:
-        Summary.
 
-    Raises:
-        DatasetError: if there is no row of a foreground class.
-    """
-    classes = tuple(
-        _summarise_class([row for row in rows if row.label == label]) for label in sorted({row.label for row in rows})
+def _volume(name: str, title: str, convention: str, *, better: Better = "") -> Metric:
+    return Metric(name=name, title=title, kind="volume", better=better, unit="volume", convention=convention)
+
+
+_BORDERS = "The share of border pixels of both masks that lie within the tolerance of the other border"
+_EMPTY_OBJECTS = "1 where neither image has objects, 0 where one has"
+_THINNED = "of the cells between membranes thinned to a line, over pixels that the reference counts to a cell"
+_PARTS = (
+    ("v_rand", "V_rand", "Rand F-score"),
+    ("v_rand_split", "V_rand split", "part of the Rand score that splits cost"),
+    ("v_rand_merge", "V_rand merge", "part of the Rand score that mergers cost"),
+    ("v_info", "V_info", "information-theoretic F-score"),
+    ("v_info_split", "V_info split", "part of the information score that splits cost"),
+    ("v_info_merge", "V_info merge", "part of the information score that mergers cost"),
+)
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        _count("tp", "TP", "Pixels of the class in both masks; ignored pixels are left out.", unit="px"),
+        _count("fp", "FP", "Pixels of the class in the prediction only.", unit="px", better="lower"),
+        _count("fn", "FN", "Pixels of the class in the reference only.", unit="px", better="lower"),
+        _count("tn", "TN", "Pixels of the class in neither mask.", unit="px"),
+        _score("dice", "Dice", "2TP/(2TP+FP+FN); both masks empty give 1, exactly one 0."),
+        _score("iou", "IoU", "TP/(TP+FP+FN); both masks empty give 1, exactly one 0."),
+        _score("precision", "Precision", "TP/(TP+FP); not defined, and in no mean, for an empty prediction."),
+        _score("recall", "Recall", "TP/(TP+FN); not defined, and in no mean, for an empty reference."),
+        _score("specificity", "Specificity", "TN/(TN+FP); not defined where the reference fills the image."),
+        _volume("volume_reference", "Reference volume", "Pixels of the class times the size of a pixel."),
+        _volume("volume_prediction", "Predicted volume", "Pixels of the class times the size of a pixel."),
+        _volume("volume_difference", "Volume difference", "Predicted minus reference volume.", better="near zero"),
+        _distance("hd", "HD", "Hausdorff distance: the larger directed maximum"),
+        _distance("hd95", "HD95", "The larger of the two directed 95th percentiles, linear interpolation"),
+        _distance("assd", "ASSD", "The mean over the distances of both directions pooled"),
+        _distance("masd", "MASD", "The mean of the two directed mean distances"),
+        _score("nsd", "NSD", f"{_BORDERS}; both masks empty give 1, exactly one 0."),
+        _count("lesions", "Lesions", "Connected components of the reference, diagonal neighbours connected."),
+        _count(
+            "lesions_hit", "Lesions hit", "Those that share at least one pixel with the prediction.", better="higher"
+        ),
+        _count("lesions_predicted", "Lesions predicted", "Connected components of the prediction."),
+        _count("lesions_false", "False lesions", "Those that share no pixel with the reference.", better="lower"),
+        _score("lesion_recall", "Lesion recall", "Lesions hit of all; not defined where the reference has none."),
+        _score("lesion_precision", "Lesion precision", "Predicted lesions that are not false; not defined for none."),
+        _score(
+            "lesion_f1", "Lesion F1", "2 hit/(hit + lesions + false lesions); not defined where neither mask has one."
+        ),
+        _count("objects", "Objects", "Objects of the reference."),
+        _count("objects_predicted", "Objects predicted", "Objects of the prediction."),
+        *(
+            _score(
+                f"ap_{hundredths}",
+                f"AP {hundredths / 100:.2f}",
+                f"TP/(TP+FP+FN) of objects matched one to one at IoU ≥ {hundredths / 100:.2f}; {_EMPTY_OBJECTS}.",
+            )
+            for hundredths in range(50, 100, 5)
+        ),
+        _score("mean_ap", "mAP", f"Mean of AP over IoU 0.50, 0.55 … 0.95; {_EMPTY_OBJECTS}."),
+        _score("f1", "F1", f"TP/(TP+FP/2+FN/2) of objects matched at IoU ≥ 0.50; {_EMPTY_OBJECTS}."),
+        _score("pq", "PQ", f"Panoptic quality: summed IoU of the matches over TP+FP/2+FN/2 at 0.50; {_EMPTY_OBJECTS}."),
+        _score(
+            "seg", "SEG", "Mean IoU of reference objects with the object that covers over half of them, 0 without one."
+        ),
+        _count(
+            "splits",
+            "Splits",
+            "Reference objects in which several predicted objects have most of their pixels.",
+            better="lower",
+        ),
+        _count(
+            "merges",
+            "Merges",
+            "Predicted objects in which several reference objects have most of their pixels.",
+            better="lower",
+        ),
+        *(
+            _score(f"{name}{suffix}", f"{title}{shown}", f"{what.capitalize()} {_THINNED}, at {threshold}.")
+            for suffix, shown, threshold in (
+                ("", "", "the fixed threshold"),
+                ("_best", ", best", "the threshold that is best over all cases, which flatters"),
+            )
+            for name, title, what in _PARTS
+        ),
+        _score("ece", "ECE", "Expected calibration error: mean gap of probability and frequency.", better="lower"),
+        _score("auc", "AUC", "Area under the ROC curve of the pixels; not defined unless both kinds of pixel occur."),
+        _score("average_precision", "Average precision", "Of the pixels ranked by probability; needs positives."),
     )
-    foreground = [entry for entry in classes if entry.label > 0]
-    if not foreground:
-        raise DatasetError("there are no foreground classes to score", hint="give masks with at least two values")
-    return Summary(
-        cases=len({row.case for row in rows}),
-        groups=len({row.group for row in rows if row.group is not None}),
-        classes=classes,
-        dice=_mean_average([entry.dice for entry in foreground]),
-        iou=_mean_average([entry.iou for entry in foreground]),
-    )
+}
+"""Every metric by its name, in the order of rows and files."""
 
 
 def write_csv(path: Path, rows: Sequence[CaseScore], *, overwrite: bool = False) -> None:
     """Write one line per case, class and metric, under a temporary name first.
 
+    A value that is not defined is an empty cell, infinity is "inf"; numbers read back to the same bits.
+
     Raises:
         OutputError: if the file exists and `overwrite` is not set, or it cannot be written.
     """
-    temporary = _claim(path, overwrite)
+    temporary = claim(path, overwrite)
     try:
         with temporary.open("w", newline="", encoding="utf-8") as stream:
             lines = csv.writer(stream, lineterminator="\n")
             lines.writerow(COLUMNS)
             for row in rows:
-                for metric in METRICS:
-                    value = repr(getattr(row, metric))  # repr: reads back to the same bits
-                    lines.writerow((row.case, row.group or "", row.label, row.class_name, metric, value, row.flag))
+                for metric, value in row.values.items():
+                    written = _written(METRICS[metric], value)
+                    lines.writerow((row.case, row.group or "", row.label, row.class_name, metric, written, row.flag))
         os.replace(temporary, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_summary(path: Path, summary: Summary, *, overwrite: bool = False) -> None:
-    """Write the summary as readable JSON, under a temporary name first.
-
-    Raises:
-        OutputError: if the file exists and `overwrite` is not set, or it cannot be written.
-    """
-    temporary = _claim(path, overwrite)
-    try:
-        temporary.write_text(json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_csv(path: Path) -> list[CaseScore]:
-    """Read the rows that `write_csv` wrote, equal to the last bit.
+    """Read the rows that `write_csv` wrote, equal to the last bit, whichever metrics they have.
 
     Raises:
         DatasetError: if the file is missing or is not a score file; names the line.
@@ -163,87 +220,72 @@ def read_csv(path: Path) -> list[CaseScore]:
             f"{path} does not start with the line {','.join(COLUMNS)}",
             hint="give a scores.csv of `uvea evaluate`",
         )
-    return [_parse(path, first, lines) for first in range(1, len(lines), len(METRICS))]
-
-
-def _parse(path: Path, first: int, lines: list[list[str]]) -> CaseScore:
-    block = lines[first : first + len(METRICS)]
-    keys = {(*line[:4], *line[6:]) for line in block}
-    try:
-        if [line[4] for line in block] != list(METRICS) or len(keys) != 1:
-            raise ValueError("metrics are missing or out of order")
-        case, group, label, class_name, found = keys.pop()
-        tp, fp, fn, *scores = (kind(line[5]) for kind, line in zip(METRICS.values(), block, strict=True))
-        return CaseScore(
+    heads: dict[tuple[str, str], tuple[str, str, str]] = {}
+    values: dict[tuple[str, str], dict[str, Value]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            case, group, label, class_name, metric, value, found = line
+            head = group, class_name, found
+            if heads.setdefault((case, label), head) != head:
+                raise ValueError(
+                    f"it has {', '.join(map(repr, head))}, an earlier line of the case {heads[case, label]}"
+                )
+            scores = values.setdefault((case, label), {})
+            if metric in scores:
+                raise ValueError(f"{metric} is there twice")
+            scores[metric] = _number(METRICS[metric], value)
+            FLAGS[found], int(label)
+        except (ValueError, LookupError) as error:
+            raise DatasetError(
+                f"{path} has a line {number} that is no score: {','.join(line)} ({error})",
+                hint="run `uvea evaluate` again to write the file anew",
+            ) from error
+    return [
+        CaseScore(
             case=case,
-            group=group or None,
+            group=heads[case, label][0] or None,
             label=int(label),
-            class_name=class_name,
-            tp=tp,
-            fp=fp,
-            fn=fn,
-            dice=scores[0],
-            iou=scores[1],
-            flag=FLAGS[found],
+            class_name=heads[case, label][1],
+            flag=FLAGS[heads[case, label][2]],
+            values=scores,
         )
-    except (ValueError, LookupError) as error:
-        raise DatasetError(
-            f"{path} has lines {first + 1} to {first + len(block)} that are not scores: {error}",
-            hint="run `uvea evaluate` again to write the file anew",
-        ) from error
+        for (case, label), scores in values.items()
+    ]
 
 
-def _summarise_class(rows: Sequence[CaseScore]) -> ClassSummary:
-    flags = [row.flag for row in rows]
-    pooled = tuple(sum(getattr(row, name) for row in rows) for name in ("tp", "fp", "fn"))
-    return ClassSummary(
-        label=rows[0].label,
-        class_name=rows[0].class_name,
-        n=len(rows),
-        n_both_empty=flags.count("both_empty"),
-        n_missed=flags.count("missed"),
-        n_false_alarm=flags.count("false_alarm"),
-        dice=_average(rows, lambda row: row.dice, pooled=float(dice(*pooled))),
-        iou=_average(rows, lambda row: row.iou, pooled=float(iou(*pooled))),
-    )
+def claim(path: Path, overwrite: bool) -> Path:
+    """Make sure that `path` may be written, and give the temporary name to write to.
 
-
-def _average(rows: Sequence[CaseScore], value: Callable[[CaseScore], float], *, pooled: float) -> Average:
-    present = [value(row) for row in rows if row.tp + row.fn > 0]
-    members: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        key = ("case", row.case) if row.group is None else ("group", row.group)
-        members.setdefault(key, []).append(value(row))
-    grouped = any(row.group is not None for row in rows)
-    return Average(
-        mean=fmean(map(value, rows)),
-        mean_present=fmean(present) if present else None,
-        pooled=pooled,
-        mean_groups=fmean(map(fmean, members.values())) if grouped else None,
-    )
-
-
-def _mean_average(averages: Sequence[Average]) -> Average:
-    present = [entry.mean_present for entry in averages if entry.mean_present is not None]
-    groups = [entry.mean_groups for entry in averages if entry.mean_groups is not None]
-    return Average(
-        mean=fmean(entry.mean for entry in averages),
-        mean_present=fmean(present) if present else None,
-        pooled=fmean(entry.pooled for entry in averages),
-        mean_groups=fmean(groups) if groups else None,
-    )
-
-
-def _claim(path: Path, overwrite: bool) -> Path:
-    """Make sure `path` may be written, and give the temporary name to write to."""
+    Raises:
+        OutputError: if it exists and `overwrite` is not set, or its folder cannot be made.
+    """
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", hint="choose another --out, or add --overwrite")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def _unwritable(path: Path, error: OSError) -> OutputError:
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """The error for a file that the system does not let us write."""
     return OutputError(f"{path} cannot be written: {error.strerror or error}", hint="choose another --out")
+
+
+def _written(metric: Metric, value: Value) -> str:
+    """An empty cell for None; `repr`, because it reads back to the same bits."""
+    if value is None:
+        return ""
+    return repr(int(value) if metric.kind == "count" else float(value))
+
+
+def _number(metric: Metric, text: str) -> Value:
+    if not text:
+        return None
+    if metric.kind == "count":
+        return int(text)
+    value = float(text)
+    if value != value:
+        raise ValueError("nan is no score; what is not defined is left empty")
+    return value

@@ -7,6 +7,7 @@ Positions are in units of the drawing, x to the right, y down. Nothing here know
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,12 @@ LEFT, RIGHT, TOP, BOTTOM = 52.0, 18.0, 16.0, 36.0
 
 MOST_POINTS = 600
 """A line has no more points than this: about one per pixel."""
+
+MOST_DOTS = 150
+"""Dots in one row of a strip; of more values, these are drawn evenly by rank."""
+
+BOX_FROM = 8
+"""With fewer values than this, quartiles say less than the dots."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Curve:
     bottom: float = HEIGHT - BOTTOM
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of dots."""
 
@@ -75,20 +82,41 @@ class Row:
     y: float
     dots: tuple[Dot, ...]
     median: float
+    box: tuple[float, float] | None = None
+    """Lower and upper quartile."""
+
+    mean: Dot | None = None
+    interval: tuple[float, float] | None = None
+    """Of the mean."""
+
+    beyond: str = ""
+    """What does not fit on the axis, such as "3 at ∞"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """How the values of several groups are spread between 0 and 1."""
+    """How the values of several groups are spread."""
 
     description: str
     rows: tuple[Row, ...]
     x_ticks: tuple[Tick, ...]
+    x_label: str
     width: float
     height: float
     left: float
     right: float
     bottom: float
+    thinned: bool = False
+    """Whether some values have no dot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean to draw into a row, with its interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
 def draw_curve(
@@ -112,7 +140,7 @@ def draw_curve(
     Returns:
         None where there is no point to draw.
     """
-    points = np.array([(a, b) for a, b in zip(x, y, strict=True) if _finite(a) and _finite(b)], dtype=float)
+    points = np.array([(a, b) for a, b in zip(x, y, strict=True) if finite(a) and finite(b)], dtype=float)
     if not len(points):
         return None
     points = points[np.argsort(points[:, 0], kind="stable")]
@@ -148,8 +176,8 @@ def draw_curve(
         title=title,
         x_label=x_label,
         description=description,
-        x_ticks=tuple(Tick(place_x(value), _tick_text(value)) for value in nice_ticks(x_low, x_high, inside=True)),
-        y_ticks=tuple(Tick(place_y(value), _tick_text(value)) for value in y_ticks),
+        x_ticks=tuple(Tick(place_x(value), tick_text(value)) for value in nice_ticks(x_low, x_high, inside=True)),
+        y_ticks=tuple(Tick(place_y(value), tick_text(value)) for value in y_ticks),
         line=polyline(smooth),
         faint_line="" if smooth is up else polyline(up),
         dots=tuple(dots) if len(dots) == 1 or (larger_is_better and len(dots) <= 100) else (),
@@ -157,26 +185,38 @@ def draw_curve(
     )
 
 
-def draw_strip(groups: Mapping[str, Sequence[tuple[str, float]]], *, quantity: str) -> Strip | None:
-    """Lay out one line of dots per group, between 0 and 1, or from higher up where no value is low.
+def draw_strip(
+    groups: Mapping[str, Sequence[tuple[str, float]]],
+    *,
+    quantity: str,
+    share: bool = True,
+    means: Mapping[str, Mean] | None = None,
+) -> Strip | None:
+    """Lay out one line of dots per group, with the median, and the quartiles where there are enough values.
 
     Args:
-        groups: name of the group to (name, value) pairs; values that are not finite are left out.
+        groups: name of the group to (name, value) pairs; NaN is left out, and infinite values are counted.
         quantity: what the values are.
+        share: whether they lie between 0 and 1: the axis ends at 1, and begins at 0 or, where no value is low, higher
+            up. Otherwise it spans the values and 0.
+        means: name of the group to its mean.
 
     Returns:
-        None where there is no value.
+        None where there is no value to draw.
     """
-    kept = {label: [(name, value) for name, value in pairs if _finite(value)] for label, pairs in groups.items()}
+    beyond = {label: sum(math.isinf(value) for _, value in pairs) for label, pairs in groups.items()}
+    kept = {label: [(name, value) for name, value in pairs if finite(value)] for label, pairs in groups.items()}
     kept = {label: pairs for label, pairs in kept.items() if pairs}
     if not kept:
         return None
-    lowest = min(value for pairs in kept.values() for _, value in pairs)
-    low = max(0.0, math.floor((lowest - 0.02) * 10) / 10)
-    width, left, right, pitch = 2 * WIDTH, 150.0, 24.0, 44.0
+    means = means or {}
+    drawn_means = [value for label in kept if label in means for value in _ends(means[label])]
+    values = [value for pairs in kept.values() for _, value in pairs] + drawn_means
+    low, high, ticks = _share_axis(min(values)) if share else _free_axis(min(values), max(values))
+    width, left, right, pitch = 760.0, 136.0, 66.0 if any(beyond.values()) else 20.0, 44.0
 
     def place(value: float) -> float:
-        return round(left + (value - low) / (1 - low) * (width - left - right), 1) if low < 1 else width - right
+        return round(left + (value - low) / (high - low) * (width - left - right), 1) if low < high else width - right
 
     rows = []
     for number, (label, pairs) in enumerate(kept.items()):
@@ -184,24 +224,40 @@ def draw_strip(groups: Mapping[str, Sequence[tuple[str, float]]], *, quantity: s
         # Neighbours in value are set apart by a fixed pattern, so that a report can be made twice alike.
         ordered = sorted(pairs, key=lambda pair: pair[1])
         dots = tuple(
-            Dot(place(value), round(middle + (place_in_row * 5 % 7 - 3) * 2.6, 1), f"{name}: {value:.3f}")
-            for place_in_row, (name, value) in enumerate(ordered)
+            Dot(place(value), round(middle + (place_in_row * 5 % 7 - 3) * 2.6, 1), f"{name}: {_value_text(value)}")
+            for place_in_row, (name, value) in enumerate(_thinned(ordered))
         )
-        rows.append(Row(label, middle, dots, place(float(np.median([value for _, value in pairs])))))
-    described = "; ".join(
-        f"{label}: {len(pairs)} values from {min(v for _, v in pairs):.3f} to {max(v for _, v in pairs):.3f}"
-        for label, pairs in kept.items()
-    )
+        quartiles = np.percentile([value for _, value in pairs], (25, 50, 75)).tolist()
+        mean, ends = None, None
+        if label in means and finite(means[label].value):
+            mean = Dot(place(means[label].value), middle, f"mean {_value_text(means[label].value)}")
+            if len(both := _ends(means[label])) == 3:
+                ends = (place(both[1]), place(both[2]))
+        rows.append(
+            Row(
+                label=label,
+                y=middle,
+                dots=dots,
+                median=place(quartiles[1]),
+                box=(place(quartiles[0]), place(quartiles[2])) if len(pairs) >= BOX_FROM else None,
+                mean=mean,
+                interval=ends,
+                beyond=f"{beyond[label]} at ∞" if beyond[label] else "",
+            )
+        )
+    described = "; ".join(_strip_words(label, pairs, beyond[label]) for label, pairs in kept.items())
     height = 30 + len(kept) * pitch + 14
     return Strip(
         description=f"{quantity}. {described}.",
         rows=tuple(rows),
-        x_ticks=tuple(Tick(place(value), _tick_text(value)) for value in nice_ticks(low, 1.0, inside=True)),
+        x_ticks=tuple(Tick(place(value), tick_text(value)) for value in ticks),
+        x_label=quantity,
         width=width,
         height=height,
         left=left,
         right=width - right,
         bottom=height - 30,
+        thinned=any(len(pairs) > MOST_DOTS for pairs in kept.values()),
     )
 
 
@@ -223,6 +279,38 @@ def nice_ticks(low: float, high: float, *, inside: bool = False) -> list[float]:
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
+def _share_axis(lowest: float) -> tuple[float, float, list[float]]:
+    low = max(0.0, math.floor((lowest - 0.02) * 10) / 10)
+    return low, 1.0, nice_ticks(low, 1.0, inside=True)
+
+
+def _free_axis(lowest: float, highest: float) -> tuple[float, float, list[float]]:
+    ticks = nice_ticks(min(lowest, 0.0), max(highest, 0.0))
+    return ticks[0], ticks[-1], ticks
+
+
+def _ends(mean: Mean) -> list[float]:
+    """Mean, low and high as far as they can be drawn."""
+    return [value for value in (mean.value, mean.low, mean.high) if value is not None and math.isfinite(value)]
+
+
+def _thinned(ordered: Sequence[tuple[str, float]]) -> Sequence[tuple[str, float]]:
+    """At most MOST_DOTS of them, evenly from the first to the last."""
+    if len(ordered) <= MOST_DOTS:
+        return ordered
+    return [ordered[i] for i in np.rint(np.linspace(0, len(ordered) - 1, MOST_DOTS)).astype(int).tolist()]
+
+
+def _strip_words(label: str, pairs: Sequence[tuple[str, float]], infinite: int) -> str:
+    values = [value for _, value in pairs]
+    words = f"{label}: {len(values)} values from {_value_text(min(values))} to {_value_text(max(values))}"
+    return words + (f" and {infinite} infinite" if infinite else "")
+
+
+def _value_text(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def _y_range(raw: NDArray[np.float64], smooth: NDArray[np.float64], larger_is_better: bool) -> tuple[float, float]:
     if larger_is_better:
         return float(raw.min()), float(raw.max())
@@ -241,9 +329,11 @@ def _smoothed(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     return means
 
 
-def _finite(value: float | None) -> bool:
+def finite(value: float | None) -> TypeGuard[float]:
+    """Whether it can be drawn."""
     return value is not None and math.isfinite(value)
 
 
-def _tick_text(value: float) -> str:
+def tick_text(value: float) -> str:
+    """A value as it stands at an axis."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"

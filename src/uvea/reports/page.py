@@ -1,18 +1,26 @@
 """One self-contained HTML page out of a template and plain data.
 
 Every report uses this file, so that all look alike, escape what they show, and are written in one piece. It knows
-nothing of trainings, scores or arrays. The page needs no network and runs no scripts; a content policy in its head
-makes sure of both.
+nothing of trainings, scores or arrays. The page needs no network and runs one script, its own; a content policy in
+its head makes sure of both: it names the hash of that script, so that no other runs.
 """
 
+import base64
+import hashlib
 import math
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import cache
+from importlib import resources
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uvea.errors import OutputError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
@@ -26,19 +34,12 @@ def render(template: str, values: Mapping[str, object]) -> str:
     Returns:
         The page as HTML.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    return _environment().get_template(template).render(values)
 
-    environment = Environment(
-        loader=PackageLoader("uvea.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = shown
-    environment.filters["scored"] = scored
-    environment.tests["number"] = is_number
-    return environment.get_template(template).render(values)
+
+def hash_of(script: str) -> str:
+    """How a content policy names an inline script: the SHA-256 of its text, in base 64."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
 
 def write_page(path: Path, html: str, *, overwrite: bool = False) -> None:
@@ -101,6 +102,27 @@ def scored(value: object) -> str:
 def is_number(value: object) -> bool:
     """Whether a table should align it to the right."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("uvea.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = resources.files("uvea.reports").joinpath("templates", "report.js").read_text(encoding="utf-8")
+    environment.globals["script"] = Markup(script)
+    environment.globals["script_hash"] = hash_of(script)
+    environment.filters["shown"] = shown
+    environment.filters["scored"] = scored
+    environment.tests["number"] = is_number
+    return environment
 
 
 def _shown_float(value: float) -> str:

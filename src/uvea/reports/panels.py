@@ -1,46 +1,53 @@
 """Pictures for a page: an image, labels laid over it, and where a prediction is wrong.
 
-Arrays in, PNG files as data URIs out. Labels are drawn on transparent ground, so that one copy of the image
-serves all panels of an example. Nothing here knows the page or reads files.
+Arrays in, files as data URIs out. Labels are drawn on transparent ground, so that one copy of the image serves all
+panels of an example. Nothing here knows the page or reads files.
 """
 
-import base64
-import colorsys
-import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uvea.errors import ShapeError
-
-Colour = tuple[int, int, int]
-
-SIDE = 384
-"""Longest side of a picture, in its pixels."""
-
-CLASS_COLOURS: tuple[Colour, ...] = (
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 158, 115),
-    (240, 228, 66),
-    (204, 121, 167),
-    (213, 94, 0),
-    (0, 114, 178),
+from uvea.reports.overlays import (
+    ERRORS,
+    OBJECT_COLOURS,
+    SIDE,
+    Colour,
+    ObjectKind,
+    class_overlay,
+    error_kinds,
+    error_overlay,
+    object_overlay,
+    to_rgb,
 )
-"""Classes 1 to 7. Okabe and Ito 2008: told apart by colour-blind readers too."""
+from uvea.reports.sheets import SLICE_SIDE, Sheet, picture, sheet_of
 
-IGNORED: Colour = (128, 128, 128)
+Number = TypeVar("Number", bound=np.generic)
 
-ERRORS: dict[str, Colour] = {
-    "found (true positive)": (0, 178, 120),
-    "missed (false negative)": (235, 62, 48),
-    "not there (false positive)": (46, 120, 240),
-    "wrong class": (240, 228, 66),
-    "not annotated": IGNORED,
-}
-"""Kinds of pixel in the error panel, in the order of the numbers that `error_kinds` gives, from 1."""
+COARSE = 192
+"""Below this longest side the pixels of a picture are to be seen as squares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """Objects by number, 0 the background, and what became of each; the mappings may lack numbers."""
+
+    reference: NDArray[np.integer]
+    """(y, x) or (z, y, x) as the image."""
+
+    prediction: NDArray[np.integer]
+    """As `reference`."""
+
+    reference_kinds: Mapping[int, ObjectKind]
+    """Object to matched, missed, split or merged."""
+
+    prediction_kinds: Mapping[int, ObjectKind]
+    """Object to matched, false, split or merged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +55,20 @@ class Example:
     """One image to show, with what is known about it."""
 
     name: str
-    image: NDArray[np.generic]
-    """(c, y, x) or (c, z, y, x), any real type, NaN allowed."""
+    image: NDArray[np.generic] | None = None
+    """(c, y, x) or (c, z, y, x), any real type, NaN allowed; without it labels are shown on black."""
 
     truth: NDArray[np.integer] | None = None
-    """(y, x) or (z, y, x) as the image; negative where not annotated."""
+    """The reference: (y, x) or (z, y, x) as the image; negative where not annotated."""
 
     prediction: NDArray[np.integer] | None = None
     """As `truth`."""
 
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """Name to value; larger is better."""
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    """Name to value; in a training report larger is better."""
+
+    objects: Objects | None = None
+    """Outlines to draw in place of the classes, where there are instances."""
 
 
 @dataclass(frozen=True)
@@ -80,193 +90,174 @@ class Pictures:
 
     name: str
     note: str
-    """Size of the image, and which slice of a volume is shown."""
+    """Size of the image, and how many slices of a volume are shown."""
 
-    scores: Mapping[str, float]
-    base: str
+    scores: Mapping[str, float | None]
+    base: str | None
     """Data URI of the image."""
 
-    width: int
-    height: int
+    sheet: Sheet
     coarse: bool
     """Whether the image is so small that its pixels are to be seen as squares."""
 
     panels: tuple[Panel, ...]
+    errors: frozenset[str] = frozenset()
+    """Which of ERRORS occur."""
+
+    object_kinds: frozenset[ObjectKind] = frozenset()
+
+    @property
+    def bytes(self) -> int:
+        """Size of the pictures in the page."""
+        return len(self.base or "") + sum(len(panel.overlay or "") for panel in self.panels)
 
 
 def draw(example: Example, classes: Sequence[str]) -> Pictures:
-    """Make the panels image, truth, prediction and error, as far as they are known.
+    """Make the panels image, reference, prediction and error, as far as they are known.
 
     Args:
-        example: a volume is shown by its slice with the most foreground in the truth (see `busiest_slice`).
+        example: a volume is thinned to some of its slices (see `sheet_of`); it opens at the one with the most
+            foreground in the reference, or else in the prediction.
         classes: names for the alternative texts, background first.
 
     Raises:
-        ShapeError: if truth or prediction do not have the size of the image.
+        ShapeError: if there is nothing to show, or labels do not have the size of the image.
     """
-    image, truth, prediction = example.image, example.truth, example.prediction
-    for labels, word in ((truth, "truth"), (prediction, "prediction")):
-        if labels is not None and labels.shape != image.shape[1:]:
+    shape = _shape_of(example)
+    truth, prediction = _labels_of(example)
+    deep, bare, name = len(shape) == 3, example.image is None, example.name
+    sheet = sheet_of(shape, truth if truth is not None else prediction)
+    # Pictures are composed in the size of the image and then averaged down; very large ones are thinned first.
+    stride = max(1, max(shape[-2:]) // (2 * SLICE_SIDE if deep else 8 * SIDE))
+
+    def kept(array: NDArray[Number]) -> NDArray[Number]:
+        """What is shown, with an axis of slices: (z, y, x) or (c, z, y, x)."""
+        volume = array if deep else array[..., None, :, :]
+        return volume[..., list(sheet.slices), ::stride, ::stride]
+
+    coarse = max(sheet.width, sheet.height) < COARSE
+    panels, base, errors = [], None, frozenset[str]()
+    if example.image is not None:
+        base = picture(to_rgb(kept(example.image)).__getitem__, sheet, lossy=deep and not coarse)
+        panels.append(Panel("Image", f"Image {name}"))
+    for word, labels in (("Reference", truth), ("Prediction", prediction)):
+        ids, kinds = _objects_of(example, word)
+        if ids is not None:
+            panels.append(_object_panel(f"{word} of {name}", kept(ids), kinds, sheet=sheet, bare=bare))
+        elif labels is not None:
+            panels.append(_class_panel(f"{word} of {name}", kept(labels), classes, sheet=sheet, bare=bare))
+    if truth is not None and prediction is not None:
+        wrong = error_kinds(kept(truth), kept(prediction))
+        panels.append(_error_panel(f"Error of {name}", wrong, sheet=sheet, bare=bare))
+        errors = frozenset(word for kind, word in enumerate(ERRORS, start=1) if (wrong == kind).any())
+    note = f"{_size(shape)} {'voxels' if deep else 'pixels'}"
+    return Pictures(
+        name=name,
+        note=note + (f", {len(sheet.slices)} of its slices" if len(sheet.slices) < sheet.depth else ""),
+        scores=example.scores,
+        base=base,
+        sheet=sheet,
+        coarse=coarse,
+        panels=tuple(panels),
+        errors=errors,
+        object_kinds=_kinds_of(example.objects),
+    )
+
+
+def error_legend(several: Sequence[Pictures]) -> list[tuple[str, Colour]]:
+    """The first three kinds of pixel in the error panels, and the rare ones if they occur; empty without a panel."""
+    if not any(panel.title == "Error" for pictures in several for panel in pictures.panels):
+        return []
+    found = frozenset[str]().union(*(pictures.errors for pictures in several))
+    return [(name, colour) for place, (name, colour) in enumerate(ERRORS.items()) if place < 3 or name in found]
+
+
+def object_legend(several: Sequence[Pictures]) -> list[tuple[str, Colour]]:
+    """The outlines of objects that occur."""
+    found = frozenset[ObjectKind]().union(*(pictures.object_kinds for pictures in several))
+    return [(kind, colour) for kind, colour in OBJECT_COLOURS.items() if kind in found]
+
+
+def _shape_of(example: Example) -> tuple[int, ...]:
+    """Spatial size, (y, x) or (z, y, x), the same for all that is given."""
+    image, objects = example.image, example.objects
+    given = [] if image is None else [("image", image.shape[1:])]
+    given += [] if example.truth is None else [("truth", example.truth.shape)]
+    given += [] if example.prediction is None else [("prediction", example.prediction.shape)]
+    if objects is not None:
+        given += [("reference objects", objects.reference.shape), ("predicted objects", objects.prediction.shape)]
+    if not given:
+        raise ShapeError(f"{example.name!r} has no arrays", hint="give an image, a reference or a prediction")
+    (first, shape), *others = given
+    for word, other in others:
+        if other != shape:
             raise ShapeError(
-                f"{word} of {example.name!r} is {_size(labels.shape)}, its image {_size(image.shape[1:])}",
+                f"{word} of {example.name!r} is {_size(other)}, its {first} {_size(shape)}",
                 hint="give labels of the spatial size of the image",
             )
-    if image.ndim not in (3, 4) or 0 in image.shape:
+    if len(shape) not in (2, 3) or 0 in shape or (image is not None and image.shape[0] == 0):
+        whole = shape if image is None else image.shape
         raise ShapeError(
-            f"the image of {example.name!r} has the size {_size(image.shape)}", hint="give (c, y, x) or (c, z, y, x)"
+            f"the {first} of {example.name!r} has the size {_size(whole)}",
+            hint="give images (c, y, x) or (c, z, y, x) and labels (y, x) or (z, y, x)",
         )
-    note = f"{_size(image.shape[1:])} {'voxels' if image.ndim == 4 else 'pixels'}"
-    if image.ndim == 4:
-        z = busiest_slice(image.shape[1], truth if truth is not None else prediction)
-        note += f", slice {z + 1} of {image.shape[1]}"
-        image = image[:, z]
-        truth, prediction = (None if labels is None else labels[z] for labels in (truth, prediction))
-
-    # Pictures are composed in the size of the image and then averaged down; very large ones are thinned first.
-    stride = max(1, max(image.shape[1:]) // (8 * SIDE))
-    image = image[:, ::stride, ::stride]
-    truth, prediction = (None if labels is None else labels[::stride, ::stride] for labels in (truth, prediction))
-
-    panels = [Panel("Image", f"Image {example.name}")]
-    for labels, word in ((truth, "Truth"), (prediction, "Prediction")):
-        if labels is not None:
-            alt = f"{word} of {example.name}: {_described(labels, classes)}"
-            panels.append(Panel(word, alt, _png(class_overlay(labels))))
-    if truth is not None and prediction is not None:
-        kinds = error_kinds(truth, prediction)
-        counts = [f"{name} {np.mean(kinds == kind):.1%}" for kind, name in enumerate(ERRORS, start=1)]
-        alt = f"Error of {example.name}: {', '.join(counts)}"
-        panels.append(Panel("Error", alt, _png(error_overlay(kinds)), dim=True))
-    height, width = _fitted(image.shape[1:])
-    return Pictures(
-        name=example.name,
-        note=note,
-        scores=example.scores,
-        base=_png(to_rgb(image)),
-        width=width,
-        height=height,
-        coarse=max(width, height) < SIDE // 2,
-        panels=tuple(panels),
-    )
+    return shape
 
 
-def busiest_slice(depth: int, labels: NDArray[np.integer] | None) -> int:
-    """Index of the slice with the most foreground; the middle one where there is none."""
-    if labels is not None and (labels > 0).any():
-        return int(np.argmax((labels > 0).sum(axis=(1, 2))))
-    return depth // 2
+def _labels_of(example: Example) -> tuple[NDArray[np.integer] | None, NDArray[np.integer] | None]:
+    """Reference and prediction; objects count as class 1."""
+    truth, prediction = example.truth, example.prediction
+    if example.objects is not None:
+        truth = (example.objects.reference > 0).astype(np.uint8) if truth is None else truth
+        prediction = (example.objects.prediction > 0).astype(np.uint8) if prediction is None else prediction
+    return truth, prediction
 
 
-def class_colour(number: int) -> Colour:
-    """Colour of a class, from 1; after the seven safe ones, hues that are far apart."""
-    if number <= len(CLASS_COLOURS):
-        return CLASS_COLOURS[number - 1]
-    # Steps of the golden ratio never come close to an earlier hue.
-    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.65, 0.9)
-    return round(red * 255), round(green * 255), round(blue * 255)
+def _objects_of(example: Example, word: str) -> tuple[NDArray[np.integer] | None, Mapping[int, ObjectKind]]:
+    objects = example.objects
+    if objects is None:
+        return None, {}
+    reference = word == "Reference"
+    return (objects.reference, objects.reference_kinds) if reference else (objects.prediction, objects.prediction_kinds)
 
 
-def to_rgb(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Any image as a picture, (c, y, x) to (y, x, 3), from its 0.5th to its 99.5th percentile.
-
-    Three channels of 8 bit are a photograph and share one range. Two or three others are stretched each for
-    itself; two are shown in magenta and green. Of any other number, the first channel is shown in gray.
-    """
-    if image.shape[0] == 3 and image.dtype == np.uint8:
-        return np.moveaxis(_stretched(image), 0, -1)
-    if image.shape[0] == 3:
-        return np.stack([_stretched(channel) for channel in image], axis=-1)
-    if image.shape[0] == 2:
-        first, second = (_stretched(channel) for channel in image)
-        return np.stack([first, second, first], axis=-1)
-    return np.repeat(_stretched(image[0])[..., None], 3, axis=-1)
+def _class_panel(what: str, labels: NDArray[np.integer], classes: Sequence[str], *, sheet: Sheet, bare: bool) -> Panel:
+    """`bare`: without an image below, colours need not let it shine through."""
+    overlay = picture(lambda z: class_overlay(labels[z], inside=200 if bare else 105), sheet)
+    return Panel(what.split()[0], f"{what}: {_described(labels, classes)}", overlay)
 
 
-def error_kinds(truth: NDArray[np.integer], prediction: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Compare two label arrays pixel by pixel.
-
-    Returns:
-        The same shape; 0 where both are background, else 1 found, 2 missed, 3 not there, 4 foreground of another
-        class, 5 not annotated: the order of `ERRORS`.
-    """
-    thing, guess = truth > 0, prediction > 0
-    kinds = np.select(
-        [truth < 0, thing & (truth == prediction), thing & guess, thing, guess], [5, 1, 4, 2, 3], default=0
-    )
-    return kinds.astype(np.uint8)
+def _object_panel(
+    what: str, ids: NDArray[np.integer], kinds: Mapping[int, ObjectKind], *, sheet: Sheet, bare: bool
+) -> Panel:
+    counted = Counter(kinds.values())
+    described = ", ".join(f"{counted[kind]} {kind}" for kind in OBJECT_COLOURS if counted[kind]) or "no objects"
+    overlay = picture(lambda z: object_overlay(ids[z], kinds, inside=120 if bare else 70), sheet)
+    return Panel(what.split()[0], f"{what}: {described}", overlay, dim=True)
 
 
-def error_overlay(kinds: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colours for `error_kinds`, (y, x) to (y, x, 4); what is right lies lighter on the image than what is wrong."""
-    alphas = (100, 240, 240, 240, 120)
-    table = np.array([(0, 0, 0, 0), *((*rgb, a) for rgb, a in zip(ERRORS.values(), alphas, strict=True))], np.uint8)
-    drawn: NDArray[np.uint8] = table[kinds]
-    return drawn
+def _error_panel(what: str, kinds: NDArray[np.uint8], *, sheet: Sheet, bare: bool) -> Panel:
+    counts = [f"{word} {np.mean(kinds == kind):.1%}" for kind, word in enumerate(ERRORS, start=1)]
+    overlay = picture(lambda z: error_overlay(kinds[z], right=200 if bare else 100), sheet)
+    return Panel("Error", f"{what}: {', '.join(counts)}", overlay, dim=True)
 
 
-def class_overlay(labels: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Colours for labels, (y, x) to (y, x, 4): half-transparent, with a solid rim; background is clear."""
-    highest = max(int(labels.max()), 0)
-    table = np.array([(*IGNORED, 150), (0, 0, 0, 0), *((*class_colour(n), 105) for n in range(1, highest + 1))])
-    drawn: NDArray[np.uint8] = table[np.maximum(labels.astype(np.intp), -1) + 1].astype(np.uint8)
-    drawn[_rim(labels) & (labels > 0), 3] = 255
-    return drawn
-
-
-def _rim(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Pixels close to one of another class: as thick as one pixel of the final picture."""
-    rim = np.zeros(labels.shape, dtype=bool)
-    for distance in range(1, max(1, round(max(labels.shape) / SIDE)) + 1):
-        for axis in (0, 1):
-            if labels.shape[axis] > distance:
-                ahead, behind = [slice(None), slice(None)], [slice(None), slice(None)]
-                ahead[axis], behind[axis] = slice(distance, None), slice(None, -distance)
-                differ = labels[tuple(ahead)] != labels[tuple(behind)]
-                rim[tuple(ahead)] |= differ
-                rim[tuple(behind)] |= differ
-    return rim
-
-
-def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    numbers = values.astype(np.float32)
-    finite = np.isfinite(numbers)
-    if not finite.any():
-        return np.zeros(values.shape, np.uint8)
-    low, high = np.percentile(numbers[finite], (0.5, 99.5))
-    if high <= low:  # a few bright pixels on a flat ground
-        low, high = numbers[finite].min(), numbers[finite].max()
-    if high <= low:
-        return np.full(values.shape, 128, np.uint8)
-    scaled = np.clip((np.where(finite, numbers, low) - low) / (high - low), 0, 1)
-    picture: NDArray[np.uint8] = np.rint(scaled * 255).astype(np.uint8)
-    return picture
-
-
-def _fitted(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of the picture of an image (y, x): never larger than the image."""
-    scale = min(1.0, SIDE / max(shape))
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
-def _png(picture: NDArray[np.uint8]) -> str:
-    """(y, x, 3) or (y, x, 4) as a data URI, averaged down to fit."""
-    from PIL import Image
-
-    if picture.shape[-1] == 3 and (picture[..., :1] == picture).all():
-        made = Image.fromarray(picture[..., 0])
-    else:
-        made = Image.fromarray(picture)
-    height, width = _fitted(picture.shape[:2])
-    if made.size != (width, height):
-        made = made.resize((width, height), Image.Resampling.BOX)
-    file = io.BytesIO()
-    made.save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+def _kinds_of(objects: Objects | None) -> frozenset[ObjectKind]:
+    if objects is None:
+        return frozenset()
+    return frozenset([*objects.reference_kinds.values(), *objects.prediction_kinds.values()])
 
 
 def _described(labels: NDArray[np.integer], classes: Sequence[str]) -> str:
-    found = [number for number in np.unique(labels).tolist() if number > 0]
-    parts = [f"{classes[n] if n < len(classes) else f'class {n}'} {np.mean(labels == n):.1%}" for n in found]
+    """The share of each class."""
+    counts: Counter[int] = Counter()
+    for one in labels:
+        counts.update(dict(zip(*(part.tolist() for part in np.unique(one, return_counts=True)), strict=True)))
+    parts = [
+        f"{classes[n] if n < len(classes) else f'class {n}'} {counts[n] / labels.size:.1%}"
+        for n in sorted(counts)
+        if n > 0
+    ]
     return ", ".join(parts) or "background only"
 
 

@@ -10,8 +10,9 @@ from numbers import Real
 from pathlib import Path
 
 from uvea.reports.figures import Strip, draw_curve, draw_strip
+from uvea.reports.overlays import class_colour
 from uvea.reports.page import render, write_page
-from uvea.reports.panels import ERRORS, Example, class_colour, draw
+from uvea.reports.panels import Example, draw, error_legend
 
 
 def training_report(
@@ -51,6 +52,7 @@ def training_report(
     classes = _all_names(classes, examples)
     steps = [row.get("step") for row in history]
     loss, dice, rate = ([row.get(key) for row in history] for key in ("loss", "val_dice", "lr"))
+    pictures = [draw(example, classes) for example in sorted(examples, key=_quality)]
     page = render(
         "training.html.j2",
         {
@@ -66,9 +68,9 @@ def training_report(
                 if curve is not None
             ],
             "rate": draw_curve(steps, rate, title="Learning rate", x_label="step"),
-            "pictures": [draw(example, classes) for example in sorted(examples, key=_quality)],
+            "pictures": pictures,
             "legend": [(name, class_colour(number)) for number, name in enumerate(classes[1:], start=1)],
-            "errors": _errors_that_occur(examples),
+            "errors": error_legend(pictures),
             "plan_rows": plan_rows,
             "findings": None if findings is None else sorted(findings, key=lambda finding: finding[0] != "error"),
             "scores": sorted(scores, key=_score_of_row),
@@ -81,7 +83,7 @@ def training_report(
 
 def _quality(example: Example) -> float:
     """Mean of the scores that are numbers; examples without any come last."""
-    values = [value for value in example.scores.values() if not math.isnan(value)]
+    values = [value for value in example.scores.values() if value is not None and not math.isnan(value)]
     return sum(values) / len(values) if values else math.inf
 
 
@@ -104,16 +106,3 @@ def _all_names(classes: Sequence[str], examples: Sequence[Example]) -> list[str]
     highest = max((int(labels.max(initial=0)) for labels in shown), default=0)
     names = list(classes) or ["background"]
     return names + [f"class {number}" for number in range(len(names), highest + 1)]
-
-
-def _errors_that_occur(examples: Sequence[Example]) -> list[tuple[str, tuple[int, int, int]]]:
-    """The legend of the error panel; kinds that need more than two classes, or an ignore label, only with these."""
-    both = [example for example in examples if example.truth is not None and example.prediction is not None]
-    if not both:
-        return []
-    truths = [example.truth for example in both if example.truth is not None]
-    rare = {
-        "wrong class": len(_all_names((), both)) > 2,
-        "not annotated": any(int(truth.min(initial=0)) < 0 for truth in truths),
-    }
-    return [(name, colour) for name, colour in ERRORS.items() if rare.get(name, True)]

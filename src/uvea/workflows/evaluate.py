@@ -1,35 +1,59 @@
 """Score predicted masks against a reference.
 
-    pair by name  ->  decide what the reference values mean  ->  compare grids  ->  count  ->  scores.csv, summary.json
+    pair by name  ->  look at all references  ->  decide what their values mean  ->  score case by case, on all cores
+                  ->  summary  ->  scores.csv, summary.json, report.html
 
-Nothing is scored on a guess: a missing prediction, a value that the reference does not know or
-grids that differ are errors that name the files.
+Nothing is scored on a guess: a missing prediction, a value that the reference does not know or grids that differ
+are failures of their case, which name the files. All other cases are scored and written all the same.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from uvea.arrays.labels import IGNORE, Key, LabelMap, colour_of, decide_labels
-from uvea.datasets.discover import find_images
-from uvea.datasets.measure import codes_of, count_pieces, count_values
-from uvea.datasets.names import listed, part_of, role_of
-from uvea.datasets.pairing import Entry, pair
-from uvea.errors import DatasetError, OutputError, ShapeError
-from uvea.evaluation.overlap import CaseScore, score_case
-from uvea.evaluation.table import ClassSummary, Summary, summarise, write_csv, write_summary
-from uvea.images import Image, read, suffix_of
-from uvea.images.files import geometry_difference
+from uvea.arrays.labels import Key, LabelMap, decide_labels
+from uvea.datasets.names import listed
+from uvea.errors import DatasetError, OutputError, UveaError
+from uvea.evaluation.intervals import RESAMPLES
+from uvea.evaluation.membranes import NOTHING, MembraneCurve, mean_curve
+from uvea.evaluation.probabilities import ProbabilityCounts
+from uvea.evaluation.rows import membrane_values, probability_values, with_values
+from uvea.evaluation.summary import Summary, summarise, write_json, write_summary
+from uvea.evaluation.table import CaseScore, write_csv
+from uvea.images import suffix_of
+from uvea.workflows.crew import in_order, most_workers
+from uvea.workflows.evaluation_curves import curves_of
+from uvea.workflows.evaluation_page import write_page
+from uvea.workflows.evaluation_text import as_text
 from uvea.workflows.events import Listener, Message, Progress, silent
+from uvea.workflows.matching import Beside, Failure, Pair, match
+from uvea.workflows.score_pair import (
+    IN_MILLIMETRES,
+    Look,
+    Measures,
+    Outcome,
+    Question,
+    crashed_look,
+    crashed_score,
+    look,
+    score,
+    with_probabilities,
+)
 
 SCORES_NAME = "scores.csv"
 SUMMARY_NAME = "summary.json"
+CURVES_NAME = "curves.json"
+REPORT_NAME = "report.html"
+NAMES = (SCORES_NAME, SUMMARY_NAME, CURVES_NAME, REPORT_NAME)
 
-FEW_VALUES = 4
-"""Masks with fewer values than this are never taken for instances or for smoothed, so their pieces are not counted."""
+TOLERANCE = 2.0
+"""Of the surface Dice, in the unit of the files."""
+
+BYTES_PER_PIXEL = 64
+"""Memory that a case needs at its peak: both masks as read and as classes, borders, and numbers of components."""
+
+EMPTY: frozenset[Key] = frozenset({0, (0, 0, 0)})
+"""Values of a mask in which nothing is marked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,296 +68,427 @@ class Scores:
     labels: LabelMap
     """What the mask values were taken to mean."""
 
-    missing: tuple[str, ...] = ()
-    """Cases without a prediction, scored as empty."""
+    failures: tuple[Failure, ...] = ()
+    """Cases that could not be scored and have no rows."""
+
+    membranes: MembraneCurve | None = None
+    """Mean over the images at each threshold, with `em_membranes`."""
+
+    probabilities: Mapping[int, ProbabilityCounts] = field(default_factory=dict)
+    """Over all cases by label, with `probabilities`: for `uvea.metrics.roc` and the like."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Cases without a prediction, scored as empty."""
+        return self.summary.missing
 
     def table(self) -> str:
-        """The summary as aligned text, a line per class and one for their mean without the background."""
-        return _as_text(self.summary)
+        """The summary as aligned text: a line per class, one for their mean without the background, and remarks."""
+        return as_text(self.summary)
+
+
+class IncompleteError(DatasetError):
+    """Some cases could not be scored. `scores` holds those of all others, which are written as well."""
+
+    def __init__(self, problem: str, *, hint: str, scores: Scores) -> None:
+        super().__init__(problem, hint=hint)
+        self.scores = scores
 
 
 def evaluate(
     predictions: str | Path,
-    reference: str | Path,
+    reference: str | Path | None = None,
     *,
     out: str | Path | None = None,
-    label_names: Sequence[str] = (),
-    ignore_value: int | None = None,
-    overwrite: bool = False,
-    allow_missing: bool = False,
+    label_names: Sequence[str] | Mapping[int, str] = (),
+    groups: str | Path | Mapping[str, str] | None = None,
+    tolerance: float = TOLERANCE,
+    distances: bool = True,
+    instances: bool | None = None,
+    em_membranes: bool = False,
+    em_threshold: float = 0.5,
+    probabilities: str | Path | None = None,
     within: str | Path | None = None,
+    ignore_value: int | None = None,
+    allow_missing: bool = False,
+    allow_extra: bool = False,
+    images: str | Path | None = None,
+    workers: int | None = None,
+    report: bool = True,
+    overwrite: bool = False,
     listen: Listener | None = None,
 ) -> Scores:
-    """Score predicted masks: Dice and IoU per case and class, and their summary.
+    """Score predicted masks: every metric per case and class, and their summary with intervals.
 
     Masks are paired by name; formats may differ. Sub-folders of the reference are groups, such as
-    one per patient. Masks that number their objects are scored as foreground.
+    one per patient. Masks that number their objects are scored as foreground, and by object where asked for.
 
     Args:
-        predictions: a folder of masks, or one mask.
+        predictions: a folder of masks, one mask, or a CSV table with columns prediction and reference, and perhaps
+            case, group, image, probabilities and within; its paths are relative to it.
         reference: a folder of masks, or one mask; of a dataset, with images/ and masks/ or with both side by side,
-            the masks are taken.
-        out: folder for scores.csv and summary.json; None writes nothing.
-        label_names: of the classes, background first; empty gives "background", "foreground" or "class 1", …
-        ignore_value: reference value of pixels that do not count.
-        overwrite: whether scores in `out` may be replaced.
-        allow_missing: score a missing prediction as an empty mask instead of stopping.
+            the masks are taken. None with a table.
+        out: folder for scores.csv, summary.json, report.html, and curves.json with `em_membranes` or `probabilities`;
+            None writes nothing.
+        label_names: names of the classes, background first; empty gives "background", "foreground" or "class 1", ….
+            A mapping of mask values to names says what the classes are, also those that no reference has.
+        groups: table with the columns case and group, or a mapping: a patient, a stack, the unit of all intervals.
+        tolerance: of the surface Dice, in the unit of the files; in pixels where they have none.
+        distances: whether to measure distances and lesions, which take most of the time.
+        instances: whether mask values number objects, which are then scored, too; None finds out and scores
+            foreground.
+        em_membranes: score the cells between thinned membranes; the background is membrane.
+        em_threshold: probability from which a pixel is membrane, chosen on other data.
+        probabilities: folder of probability maps: one channel per class, or of two classes the foreground alone; from
+            0 to 1, or to the largest value of an integer type. If they are the predictions themselves, the most
+            probable class is scored.
         within: masks of the region that counts (all but 0), paired by name, or one for all.
+        ignore_value: reference value of pixels that do not count.
+        allow_missing: score a missing prediction as an empty mask; otherwise it is a failure.
+        allow_extra: leave out predictions without a reference; otherwise they are failures.
+        images: folder of the images, for the report; unless given, those beside the references are taken.
+        workers: processes; None starts one per core where it pays. The result does not depend on it.
+        report: whether to write report.html.
+        overwrite: whether files in `out` may be replaced.
         listen: told of progress and warnings.
 
     Returns:
         Scores.
 
     Raises:
-        DatasetError: masks that do not pair, values that the reference does not have, nothing to score.
-        ShapeError: sizes or geometry of a pair that differ.
-        ImageError: a file that cannot be read.
-        OutputError: scores that exist already.
+        IncompleteError: some cases could not be scored: predictions that are missing, doubled or without a reference,
+            files that cannot be read, sizes or geometry that differ, values that are no class. Its `scores` hold all
+            others, and are written.
+        DatasetError: nothing pairs, an option is wrong, or no case could be scored.
+        OutputError: files in `out` that exist already.
 
     Example:
         uvea.evaluate("masks", "data/test/masks", out="scores").summary.dice.mean
     """
     tell = listen or silent
-    predictions, reference = Path(predictions), _mask_folder(Path(reference))
     folder = None if out is None else Path(out)
     if folder is not None:
         _refuse_existing(folder, overwrite)
-    if predictions.exists() and reference.exists() and predictions.samefile(reference):
-        raise DatasetError(f"{predictions} would be scored against itself", hint="name the predictions first")
+    _refuse_options(tolerance, workers, em_threshold)
+    beside = Beside(
+        within=_path(within),
+        probabilities=_path(probabilities),
+        images=_path(images),
+        groups=groups if isinstance(groups, Mapping) else _path(groups),
+        allow_missing=allow_missing,
+        allow_extra=allow_extra,
+    )
+    matched = match(Path(predictions), _path(reference), beside=beside, tell=tell)
 
-    wanted = _masks_in(reference)
-    given, extra = _match(wanted, predictions, tell)
-    missing = tuple(name for name in wanted if name not in given)
-    if missing and not allow_missing:
-        raise DatasetError(
-            f"no prediction in {predictions} for {len(missing)} of {len(wanted)} references: {listed(missing)}",
-            hint="add them, or count them as empty masks with --allow-missing",
-        )
-    if missing:
-        tell(Message(f"references without prediction score as empty: {listed(missing)}", "warning"))
-    if extra:
-        tell(Message(f"predictions without reference are not scored: {listed(extra)}", "warning"))
-    regions = _regions_for(wanted, None if within is None else Path(within))
+    questions = [
+        Question(pair=pair, ignore=ignore_value, marks=bool(instances), pieces=not isinstance(label_names, Mapping))
+        for pair in matched.pairs
+    ]
+    looks = _look(questions, workers=workers, tell=tell)
+    failures = [*matched.failures, *(one.failure for one in looks if one.failure is not None)]
+    looks = [one for one in looks if one.failure is None]
+    if not looks:
+        raise _nothing_scored(failures)
+    seen = {one.case for one in looks}
+    pairs = [pair for pair in matched.pairs if pair.case in seen]
+    labels = _labels(pairs, looks, label_names, ignore_value, instances=instances)
+    unit, warnings = _unit(looks)
+    measures = Measures(
+        labels=labels,
+        unit=unit,
+        dims=_dims(looks),
+        tolerance=tolerance if distances else None,
+        instances=bool(instances),
+        pieces=_pieces(looks),
+        membranes=em_membranes,
+        membrane_threshold=em_threshold,
+        probabilities=any(pair.probabilities is not None for pair in pairs),
+    )
+    _check(measures, instances=instances, tell=tell)
 
-    labels = _labels_of(wanted, given, tuple(label_names), ignore_value, tell=tell)
-    groups = _groups_of(tuple(wanted))
-    rows: list[CaseScore] = []
-    for done, (name, path) in enumerate(wanted.items(), start=1):
-        truth = read(path)
-        right = labels.encode(truth.array, where=str(path))
-        region = _region(regions[name], truth, path) if name in regions else None
-        guess = _prediction(given[name], truth, path, labels) if name in given else np.zeros_like(right)
-        if name in given:
-            _refuse_ignored(guess, right, region, path=given[name], ignore_value=ignore_value)
-        rows += score_case(name, right, guess, names=labels.names, within=region, group=groups.get(name))
-        tell(Progress("scoring", done, len(wanted)))
-
-    scores = Scores(rows=tuple(rows), summary=summarise(rows), labels=labels, missing=missing)
+    outcomes, counts = _score(pairs, measures, looks, workers=workers, tell=tell)
+    failures += [one.failure for one in outcomes if one.failure is not None]
+    scored = [one for one in outcomes if one.failure is None]
+    if not scored:
+        raise _nothing_scored(failures)
+    if without := [one.case for one in scored if one.without_unit]:
+        warnings.append(f"no volumes and distances, because the files have no pixel size in {unit}: {listed(without)}")
+    warnings = [*matched.said, *warnings]
+    for warning in warnings:
+        tell(Message(warning, "warning"))
+    failures.sort(key=lambda one: one.case)
+    rows, curve = _with_membranes(scored)
     if folder is not None:
-        write_csv(folder / SCORES_NAME, scores.rows, overwrite=overwrite)
-        write_summary(folder / SUMMARY_NAME, scores.summary, overwrite=overwrite)
+        write_csv(folder / SCORES_NAME, rows, overwrite=overwrite)  # first of all: it is what took the time
+    summary = summarise(
+        rows,
+        pooled=_pooled(counts),
+        missing=[one.case for one in scored if one.case in matched.missing],
+        errors=[(one.case, one.problem) for one in failures],
+        warnings=warnings,
+        settings=_settings(measures, predictions=predictions, reference=reference, within=within),
+    )
+    scores = Scores(
+        rows=tuple(rows),
+        summary=summary,
+        labels=labels,
+        failures=tuple(failures),
+        membranes=curve,
+        probabilities=counts,
+    )
+    if folder is not None:
+        _write(folder, scores, overwrite=overwrite)
+        if report:
+            tell(Progress("writing the report", 0, 1))
+            write_page(
+                folder / REPORT_NAME,
+                rows=scores.rows,
+                summary=summary,
+                pairs=pairs,
+                measures=measures,
+                membranes=curve,
+                probabilities=counts,
+                overwrite=overwrite,
+            )
+            tell(Progress("writing the report", 1, 1))
+    if failures:
+        raise _incomplete(scores, folder)
     return scores
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, scores need a folder", hint="choose another --out")
-    for name in (SCORES_NAME, SUMMARY_NAME):
+    for name in NAMES:
         if (folder / name).exists() and not overwrite:
             raise OutputError(f"{folder / name} exists", hint="choose another --out, or add --overwrite")
 
 
-def _mask_folder(reference: Path) -> Path:
-    """The masks of a dataset with images/ and masks/; any other path as it is."""
-    if not reference.is_dir():
-        return reference
-    inner = [(path, role[0]) for path in sorted(reference.iterdir()) if path.is_dir() and (role := role_of(path.name))]
-    masks = [path for path, role in inner if role == "masks"]
-    return masks[0] if len(masks) == 1 and any(role == "images" for _, role in inner) else reference
+def _refuse_options(tolerance: float, workers: int | None, em_threshold: float) -> None:
+    if not tolerance >= 0:
+        raise DatasetError(f"a tolerance of {tolerance} is no distance", hint="give 0 or more, such as --tolerance 2")
+    if workers is not None and workers < 1:
+        raise DatasetError(f"{workers} workers can do nothing", hint="give --workers 1 or more, or leave it out")
+    if not 0 <= em_threshold <= 1:
+        raise DatasetError(f"{em_threshold} is no probability", hint="give --em-threshold from 0 to 1")
 
 
-def _masks_in(source: Path) -> dict[str, Path]:
-    return {name: paths[0] for name, paths in find_images([source], role="masks")}
+def _look(questions: Sequence[Question], *, workers: int | None, tell: Listener) -> list[Look]:
+    """Read the values of all references, and of the predictions where they matter."""
+    found = in_order(
+        look,
+        questions,
+        crashed=crashed_look,
+        workers=workers,
+        done=lambda count: tell(Progress("reading references", count, len(questions))),
+    )
+    looks = list(found)
+    if not looks or questions[0].marks or not _annotated(looks, questions[0].ignore) <= EMPTY:
+        return looks
+    # References that are all empty: what a prediction marks is a false alarm, whatever value it has.
+    return [look(replace(question, marks=True)) for question in questions]
 
 
-def _match(wanted: dict[str, Path], predictions: Path, tell: Listener) -> tuple[dict[str, Path], list[str]]:
-    """The prediction of each reference by the name of the reference, and the names of those left over."""
-    found = _masks_in(predictions)
-    for beside in [f"{name}_probabilities" for name in found]:  # written by `predict --probabilities`
-        if beside not in wanted:
-            found.pop(beside, None)
-    if len(wanted) == 1 and predictions.is_file():
-        return {name: predictions for name in wanted}, []
-    if not wanted.keys() & found.keys():
-        # x.png may be the prediction for x_mask.png: the rules for images and their masks apply.
-        pairing = pair([_entry(name, path) for name, path in found.items()], [_entry(*item) for item in wanted.items()])
-        names = {path: name for name, path in wanted.items()}
-        matched = {names[one.mask]: one.images[0] for one in pairing.pairs if one.mask is not None}
-        if not matched:
-            raise DatasetError(
-                f"no prediction in {predictions} has the name of a reference: {listed(found)}, but {listed(wanted)}",
-                hint="give both the same names; suffixes may differ",
-            )
-        tell(Message(f"predictions and references: {pairing.rule}"))
-        used = set(matched.values())
-        return matched, [name for name, path in found.items() if path not in used]
-    return {name: found[name] for name in wanted if name in found}, [name for name in found if name not in wanted]
+def _annotated(looks: Iterable[Look], ignore_value: int | None) -> set[Key]:
+    return {key for one in looks for key in one.values if key != ignore_value}
 
 
-def _entry(name: str, path: Path) -> Entry:
-    *folders, stem = name.split("/")
-    return Entry(path, tuple(folders), stem)
-
-
-def _regions_for(wanted: dict[str, Path], within: Path | None) -> dict[str, Path]:
-    if within is None:
-        return {}
-    if within.is_file():
-        return dict.fromkeys(wanted, within)
-    found = _masks_in(within)
-    if absent := [name for name in wanted if name not in found]:
-        raise DatasetError(
-            f"no region in {within} for {len(absent)} of {len(wanted)} references: {listed(absent)}",
-            hint="give every reference a region of its name, or one file for all",
-        )
-    return {name: found[name] for name in wanted}
-
-
-def _groups_of(names: Sequence[str]) -> dict[str, str]:
-    """The first sub-folder of each case that is not train, val or test; nothing where there is only one."""
-    groups: dict[str, str] = {}
-    for name in names:
-        folders = [folder for folder in name.split("/")[:-1] if part_of(folder) is None]
-        if folders:
-            groups[name] = folders[0]
-    return groups if len(set(groups.values())) > 1 else {}
-
-
-def _labels_of(
-    wanted: dict[str, Path], given: dict[str, Path], names: tuple[str, ...], ignore_value: int | None, *, tell: Listener
+def _labels(
+    pairs: Sequence[Pair],
+    looks: Sequence[Look],
+    names: Sequence[str] | Mapping[int, str],
+    ignore_value: int | None,
+    *,
+    instances: bool | None,
 ) -> LabelMap:
-    """What the values of the references mean, from all of them together."""
-    values: list[dict[Key, int]] = []
-    pieces: list[dict[Key, int]] = []
-    for done, path in enumerate(wanted.values(), start=1):
-        counted = _values_of(path)
-        values.append(counted[0])
-        pieces.append(counted[1])
-        tell(Progress("reading references", done, len(wanted)))
-    annotated = set().union(*values) - {ignore_value}
-    if annotated <= {0, (0, 0, 0)}:
-        # References that are all empty: what a prediction marks is a false alarm, whatever value it has.
-        marks = set().union(*(_values_of(path)[0] for path in given.values())) - {0, (0, 0, 0), ignore_value}
-        values.append({mark: 1 for mark in marks or {255}} | {0: 1})
+    """What the values of the references mean, from all of them together, or as the user says."""
+    if isinstance(names, Mapping):
+        if instances:
+            raise DatasetError(
+                f"--labels says that values are classes ({listed(names)}), --instances that they number objects",
+                hint="give two names with --instances, such as --labels background,cell",
+            )
+        return _named_labels(names, ignore_value)
+    values = [one.values for one in looks]
+    if _annotated(looks, ignore_value) <= EMPTY:
+        marks = {mark for one in looks for mark in one.marks} - EMPTY
+        values = [*values, {mark: 1 for mark in marks or {255}} | {0: 1}]
     return decide_labels(
         values,
-        pieces=pieces,
-        lossy=any(suffix_of(path) in (".jpg", ".jpeg") for path in wanted.values()),
+        pieces=[one.pieces for one in looks],
+        lossy=any(suffix_of(pair.reference) in (".jpg", ".jpeg") for pair in pairs),
         ignore=ignore_value,
-        names=names,
+        names=tuple(names),
+        instances=instances,
     )
 
 
-def _values_of(path: Path) -> tuple[dict[Key, int], dict[Key, int]]:
-    """Pixels and connected pieces of each value of a mask."""
-    codes, coloured = codes_of(read(path).array, str(path))
-    if codes.dtype.kind == "f":
-        broken = codes[codes != np.rint(codes)]  # NaN too; infinity is caught by the bound
-        if broken.size or np.abs(codes).max(initial=0) > 2**53:
-            worst = broken.flat[0] if broken.size else np.abs(codes).max()
-            raise DatasetError(
-                f"{path} has a value that is no label: {worst:g}",
-                hint="save masks as whole numbers, one per class; threshold probability maps first",
-            )
-        codes = codes.astype(np.int64)
-
-    def by_key(found: NDArray[np.generic], counted: NDArray[np.generic]) -> dict[Key, int]:
-        pairs = zip(found.tolist(), counted.tolist(), strict=True)
-        return {colour_of(value) if coloured else value: count for value, count in pairs}
-
-    found, counted = count_values(codes)
-    if len(found) < FEW_VALUES:
-        return by_key(found, counted), {}
-    return by_key(found, counted), by_key(*np.unique(count_pieces(codes)[0], return_counts=True))
-
-
-def _prediction(path: Path, truth: Image, truth_path: Path, labels: LabelMap) -> NDArray[np.int16]:
-    """Classes of a prediction, on the grid of its reference."""
-    image = read(path)
-    if difference := _grid_difference((truth, truth_path), (image, path)):
-        raise ShapeError(
-            f"{truth_path} and {path} cannot be compared, their {difference}",
-            hint="check that both belong to one image; resample the prediction to the grid of the reference",
-        )
-    return labels.encode(image.array, where=str(path))
-
-
-def _region(path: Path, truth: Image, truth_path: Path) -> NDArray[np.bool_]:
-    image = read(path)
-    if difference := _grid_difference((truth, truth_path), (image, path)):
-        raise ShapeError(
-            f"{truth_path} and its region {path} cannot be used together, their {difference}",
-            hint="give a region of the same image",
-        )
-    inside: NDArray[np.bool_] = (image.array != 0).any(axis=0)
-    return inside
-
-
-def _grid_difference(first: tuple[Image, Path], second: tuple[Image, Path]) -> str | None:
-    """What differs between two grids, as far as both files know where they are."""
-    (one, one_path), (other, other_path) = first, second
-    if one.shape != other.shape:
-        sizes = ["×".join(map(str, image.shape)) for image in (one, other)]
-        return f"sizes differ: {sizes[0]} and {sizes[1]} ({one.axes})"
-    if "px" in (one.unit, other.unit):
-        return None
-    if any("tif" in suffix_of(path) for path in (one_path, other_path)):
-        # TIFF has a pixel size but no place in the world.
-        plain = tuple(0.0 for _ in one.origin)
-        one, other = (replace(image, origin=plain, direction=()) for image in (one, other))
-    return geometry_difference(one, other)
-
-
-def _refuse_ignored(
-    guess: NDArray[np.int16],
-    right: NDArray[np.int16],
-    region: NDArray[np.bool_] | None,
-    *,
-    path: Path,
-    ignore_value: int | None,
-) -> None:
-    """A prediction may leave out what the reference leaves out, and nothing else."""
-    undecided = (guess == IGNORE) & (right != IGNORE)
-    if region is not None:
-        undecided &= region
-    if undecided.any():
+def _named_labels(names: Mapping[int, str], ignore_value: int | None) -> LabelMap:
+    if len(names) < 2 or len(set(names.values())) < len(names) or ignore_value in names:
+        said = ", ".join(f"{value}={name}" for value, name in names.items())
         raise DatasetError(
-            f"{path} has the ignored value {ignore_value} in {int(undecided.sum())} pixels that its reference decides",
-            hint="predict a class for every pixel",
+            f"the labels {said} are not at least two different classes"
+            + (f" beside the ignored {ignore_value}" if ignore_value is not None else ""),
+            hint="give every value its own name, background first, such as --labels 0=background,255=cell",
         )
+    return LabelMap(kind="values", values=tuple(names), names=tuple(names.values()), ignore=ignore_value)
 
 
-def _as_text(summary: Summary) -> str:
-    headings = ["class", "cases", "Dice", "IoU", "Dice pooled", "IoU pooled"]
-    headings += ["Dice by group"] if summary.groups else []
-    headings += ["both empty", "missed", "false alarm"]
-    lines = [headings, *(_class_line(entry, grouped=summary.groups > 0) for entry in summary.classes)]
-    if len(summary.classes) > 2:
-        figures = [summary.dice.mean, summary.iou.mean, summary.dice.pooled, summary.iou.pooled]
-        figures += [summary.dice.mean_groups] if summary.dice.mean_groups is not None else []
-        lines.append(["mean without background", str(summary.cases), *(f"{figure:.4f}" for figure in figures)])
-    lines = [line + [""] * (len(headings) - len(line)) for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for line in lines
+def _unit(looks: Sequence[Look]) -> tuple[str, list[str]]:
+    """The unit of all volumes and distances, and what is to be said about it."""
+    known = sorted({one.unit for one in looks} & IN_MILLIMETRES.keys())
+    unit = "mm" if "mm" in known else "um" if known else "px"
+    warnings = []
+    if len(known) > 1:
+        warnings.append(f"references have pixel sizes in {' and '.join(known)}; volumes and distances are in {unit}")
+    if times := [one.case for one in looks if one.axes.startswith("t")]:
+        warnings.append(f"time series have no volumes and distances: {listed(times)}")
+    return unit, warnings
+
+
+def _dims(looks: Sequence[Look]) -> int:
+    """Spatial axes of all cases; 0 where they differ."""
+    found = {len(one.axes.removeprefix("t")) for one in looks}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _pieces(looks: Sequence[Look]) -> tuple[bool, bool]:
+    """Whether no reference, and no prediction, has two values beside the background: their pieces are the objects."""
+    references = all(len(one.values.keys() - EMPTY) < 2 for one in looks)
+    predictions = all(len(set(one.marks) - EMPTY) < 2 for one in looks)
+    return references, predictions
+
+
+def _check(measures: Measures, *, instances: bool | None, tell: Listener) -> None:
+    """Refuse what cannot be measured together, and say what is not obvious."""
+    labels = measures.labels
+    if measures.membranes and labels.classes != 2:
+        raise DatasetError(
+            f"the masks have {labels.classes} classes ({', '.join(labels.names)}), membranes need two",
+            hint="give masks of membrane and cell, or of numbered cells with --instances; or leave --em-membranes out",
+        )
+    if instances is None and labels.kind == "instances":
+        tell(Message("the masks number their objects: they are scored as foreground; --instances scores objects, too"))
+    for pieces, what in zip(measures.pieces, ("references", "predictions"), strict=True):
+        if measures.instances and pieces:
+            tell(Message(f"the {what} have one value for all objects: connected pieces are taken for objects"))
+
+
+def _score(
+    pairs: Sequence[Pair],
+    measures: Measures,
+    looks: Sequence[Look],
+    *,
+    workers: int | None,
+    tell: Listener,
+) -> tuple[list[Outcome], dict[int, ProbabilityCounts]]:
+    """Score all cases; their probabilities are added up at once, so that a thousand need the memory of one."""
+    counts: dict[int, ProbabilityCounts] = {}
+    outcomes = []
+    bytes_each = BYTES_PER_PIXEL * max(one.pixels for one in looks)
+    if most_workers(len(pairs), workers=workers, bytes_each=bytes_each) > 1:
+        measures = replace(measures, threads=1)  # the cores are taken by other cases
+    found = in_order(
+        score,
+        [(pair, measures) for pair in pairs],
+        crashed=crashed_score,
+        workers=workers,
+        bytes_each=bytes_each,
+        done=lambda count: tell(Progress("scoring", count, len(pairs))),
     )
+    for one in found:
+        for label, counted in one.counts.items():
+            counts[label] = counts[label] + counted if label in counts else counted
+        outcomes.append(replace(one, rows=with_probabilities(one.rows, one.counts), counts={}))
+    return outcomes, counts
 
 
-def _class_line(entry: ClassSummary, *, grouped: bool) -> list[str]:
-    figures = [entry.dice.mean, entry.iou.mean, entry.dice.pooled, entry.iou.pooled]
-    figures += [entry.dice.mean_groups or 0.0] if grouped else []
-    flags = [entry.n_both_empty, entry.n_missed, entry.n_false_alarm]
-    return [entry.class_name, str(entry.n), *(f"{figure:.4f}" for figure in figures), *map(str, flags)]
+def _pooled(counts: Mapping[int, ProbabilityCounts]) -> dict[tuple[int, str], float | None]:
+    """What does not follow from the rows: the metrics of all probabilities together, by label and name."""
+    return {
+        (label, name): None if value is None else float(value)
+        for label, found in counts.items()
+        for name, value in probability_values(found).items()
+    }
+
+
+def _with_membranes(outcomes: Sequence[Outcome]) -> tuple[list[CaseScore], MembraneCurve | None]:
+    """All rows, those of the first class with its membranes, at the threshold that is best for the whole set."""
+    curves = [one.curve for one in outcomes if one.curve is not None]
+    whole = mean_curve(curves) if curves else None
+    rows: list[CaseScore] = []
+    for one in outcomes:
+        found = list(one.rows)
+        if one.curve is not None and whole is not None:
+            rand, info = whole.best_threshold_rand, whole.best_threshold_info
+            best = NOTHING if rand is None or info is None else one.curve.at(rand, info)
+            found[1] = with_values(found[1], membrane_values(one.curve.fixed, best))
+        rows += found
+    return rows, whole
+
+
+def _write(folder: Path, scores: Scores, *, overwrite: bool) -> None:
+    """Write what follows from the rows, but for the report, which needs the files of the cases."""
+    if overwrite:
+        # Of an earlier evaluation, and perhaps not written again: beside new scores they would mislead.
+        for name in (CURVES_NAME, REPORT_NAME):
+            (folder / name).unlink(missing_ok=True)
+    write_summary(folder / SUMMARY_NAME, scores.summary, overwrite=overwrite)
+    if scores.membranes is not None or scores.probabilities:
+        curves = curves_of(scores.membranes, scores.probabilities, names=scores.labels.names)
+        write_json(folder / CURVES_NAME, curves, overwrite=overwrite)
+
+
+def _settings(
+    measures: Measures, *, predictions: str | Path, reference: str | Path | None, within: str | Path | None
+) -> dict[str, object]:
+    labels = measures.labels
+    settings: dict[str, object] = {
+        "predictions": str(predictions),
+        "reference": "" if reference is None else str(reference),
+        "within": None if within is None else str(within),
+        "unit": measures.unit,
+        "tolerance": measures.tolerance,
+        "classes": {name: list(key) if isinstance(key, tuple) else key for name, key in _meanings(labels)},
+        "ignored value": labels.ignore,
+        "intervals": f"95 %, percentile bootstrap, {RESAMPLES} resamples",
+    }
+    if measures.instances:
+        settings["objects of the references"], settings["objects of the predictions"] = (
+            "connected pieces" if pieces else "mask values" for pieces in measures.pieces
+        )
+    if measures.membranes:
+        settings["membrane threshold"] = measures.membrane_threshold
+    return settings
+
+
+def _meanings(labels: LabelMap) -> list[tuple[str, Key | str]]:
+    """Name and mask value of each class."""
+    if labels.kind == "instances":
+        return [(labels.names[0], labels.values[0]), (labels.names[1], "every other value")]
+    keys: Sequence[Key] = labels.colours or labels.values
+    return list(zip(labels.names, keys, strict=True))
+
+
+def _nothing_scored(failures: Sequence[Failure]) -> UveaError:
+    first = failures[0]
+    if len(failures) == 1:
+        return first.error
+    return first.kind(f"none of {len(failures)} cases could be scored; the first: {first.problem}", hint=first.hint)
+
+
+def _incomplete(scores: Scores, folder: Path | None) -> IncompleteError:
+    first, *others = scores.failures
+    where = "" if folder is None else f"; {folder / SUMMARY_NAME} lists all"
+    if not others:
+        return IncompleteError(f"{first.problem}; all other cases are scored", hint=first.hint, scores=scores)
+    names = listed(one.case for one in scores.failures)
+    return IncompleteError(
+        f"{len(scores.failures)} cases could not be scored, all others are: {names}; the first: {first.problem}",
+        hint=f"{first.hint}{where}",
+        scores=scores,
+    )

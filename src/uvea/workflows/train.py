@@ -245,7 +245,7 @@ def _train_parts(run: Run, splits: Sequence[Split], *, began: float) -> Model:
             details={"folds": str(len(splits))},
             cases=sum(len(s.val) for s in splits),
         )
-    mean = summarise(rows).dice.mean if rows else float("nan")
+    mean = summarise(rows, resamples=0).dice.mean if rows else float("nan")
     run.listen(
         Message(
             f"validation Dice {mean:.3f} over {_counted(len({row.case for row in rows}), 'case')}; "
@@ -290,7 +290,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
         start = time.monotonic()
         rows = _score(run, current(), watched, cached, truths, precision=precision, engine=engine)
         scoring_seconds[0] = (time.monotonic() - start) / len(watched)
-        return summarise(rows).dice.mean
+        return summarise(rows, resamples=0).dice.mean
 
     def seconds_left() -> float:
         assert ends is not None
@@ -529,7 +529,7 @@ def _examples(
     """The worst, the best and evenly some between, each with its image as it was read."""
     dice: dict[str, dict[str, float]] = {}
     for row in rows:
-        dice.setdefault(row.case, {})[row.class_name] = row.dice
+        dice.setdefault(row.case, {})[row.class_name] = float(row["dice"] or 0.0)
     ranked = sorted(dice, key=lambda name: float(np.mean(list(dice[name].values()))))
     chosen = [ranked[i] for i in sorted({round(i) for i in np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked)))})]
     folded = ready(network, precision, run.device)
@@ -559,13 +559,13 @@ def _report(
     details: Mapping[str, str],
     cases: int,
 ) -> None:
-    summary = summarise(rows)
+    summary = summarise(rows, resamples=0)
     figures: dict[str, object] = {
         "validation Dice": f"{summary.dice.mean:.3f}",
-        "validation IoU": f"{summary.iou.mean:.3f}",
+        "validation IoU": f"{summary.foreground['iou'].mean:.3f}",
     }
     for one in summary.classes:
-        figures[f"Dice of {one.class_name}"] = f"{one.dice.mean:.3f}"
+        figures[f"Dice of {one.class_name}"] = f"{one.metrics['dice'].mean:.3f}"
     figures["validation cases"] = str(cases)
     training_report(
         run.space.report,
@@ -575,7 +575,8 @@ def _report(
         history=[{"step": h["step"], "loss": h["loss"], "val_dice": h["score"], "lr": h["lr"]} for h in history],
         examples=examples,
         scores=[
-            {"case": r.case, "class": r.class_name, "dice": r.dice, "iou": r.iou, "flag": r.flag or ""} for r in rows
+            {"case": r.case, "class": r.class_name, "dice": r["dice"], "iou": r["iou"], "flag": r.flag or ""}
+            for r in rows
         ],
         findings=[(f.severity, f.problem, f.hint) for f in run.findings],
         classes=run.plan.labels.names,

@@ -1,0 +1,289 @@
+"""Compare two sets of predictions, or two earlier evaluations, case by case.
+
+scores of A, scores of B  ->  paired differences per class and metric  ->  compare.json, compare.csv
+"""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from uvea.errors import DatasetError, OutputError
+from uvea.evaluation.compare import Comparison, compare
+from uvea.evaluation.summary import write_json
+from uvea.evaluation.table import METRICS, CaseScore, Metric, claim, read_csv, unwritable
+from uvea.workflows.evaluate import SCORES_NAME, SUMMARY_NAME, TOLERANCE, evaluate
+from uvea.workflows.evaluation_text import aligned, unit_text, value_text
+from uvea.workflows.events import Listener, silent
+
+JSON_NAME = "compare.json"
+CSV_NAME = "compare.csv"
+COLUMNS = (
+    *("label", "class", "metric", "unit", "n", "first", "second"),
+    *("difference", "low", "high", "better", "worse", "equal", "sentence"),
+)
+
+USUAL = ("dice", "iou", "hd95", "nsd", "mean_ap", "pq", "v_rand", "v_info")
+"""Metrics that are compared unless others are named, where both have them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedFiles:
+    """The result of a comparison."""
+
+    names: tuple[str, str]
+    comparisons: tuple[Comparison, ...]
+    """One per metric and foreground class, in this order."""
+
+    means: tuple[tuple[float | None, float | None], ...]
+    """Of the first and the second for each comparison, over the cases where both are finite."""
+
+    def table(self) -> str:
+        """Aligned text: a line per class and metric, then what can be said about each."""
+        return _as_text(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    rows: list[CaseScore]
+    unit: str | None
+    """Of distances; None where nobody wrote it down."""
+
+    tolerance: float | None
+
+
+def compare_files(
+    first: str | Path,
+    second: str | Path,
+    *,
+    reference: str | Path | None = None,
+    out: str | Path | None = None,
+    metrics: Sequence[str] = (),
+    label_names: Sequence[str] | Mapping[int, str] = (),
+    groups: str | Path | Mapping[str, str] | None = None,
+    tolerance: float = TOLERANCE,
+    distances: bool = True,
+    instances: bool | None = None,
+    em_membranes: bool = False,
+    within: str | Path | None = None,
+    ignore_value: int | None = None,
+    allow_missing: bool = False,
+    workers: int | None = None,
+    overwrite: bool = False,
+    listen: Listener | None = None,
+) -> ComparedFiles:
+    """Compare two models on the same cases: paired differences with their intervals.
+
+    Args:
+        first: scores.csv of `uvea.evaluate`, the folder it is in, or a folder of predicted masks.
+        second: likewise; the differences are second minus first.
+        reference: the masks that are right, where `first` or `second` is a folder of masks.
+        out: folder for compare.json and compare.csv; None writes nothing.
+        metrics: names of those to compare; unless given, the usual ones that both have.
+        label_names: as `uvea.evaluate`, like all that follow; they count for folders of masks only.
+        groups: as `uvea.evaluate`.
+        tolerance: as `uvea.evaluate`.
+        distances: as `uvea.evaluate`.
+        instances: as `uvea.evaluate`.
+        em_membranes: as `uvea.evaluate`.
+        within: as `uvea.evaluate`.
+        ignore_value: as `uvea.evaluate`.
+        allow_missing: as `uvea.evaluate`.
+        workers: as `uvea.evaluate`.
+        overwrite: whether files in `out` may be replaced.
+        listen: told of progress and warnings.
+
+    Returns:
+        ComparedFiles.
+
+    Raises:
+        DatasetError: different cases or classes, a metric that one lacks, units or tolerances that differ, or masks
+            without a reference.
+        OutputError: files in `out` that exist already.
+    """
+    paths = Path(first), Path(second)
+    folder = None if out is None else Path(out)
+    for name in (JSON_NAME, CSV_NAME):
+        if folder is not None and (folder / name).exists() and not overwrite:
+            raise OutputError(f"{folder / name} exists", hint="choose another --out, or add --overwrite")
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise DatasetError(f"there is no metric {unknown[0]}", hint=f"use some of {', '.join(METRICS)}")
+    if reference is not None and all(_scores_file(path) for path in paths):
+        raise DatasetError(
+            f"{paths[0]} and {paths[1]} are scores already, --reference {reference} is of no use",
+            hint="leave --reference out",
+        )
+
+    def table(path: Path) -> _Table:
+        scores = _scores_file(path)
+        if scores is not None:
+            return _read(scores)
+        if reference is None:
+            raise DatasetError(
+                f"{path} holds no {SCORES_NAME}", hint="give the masks that are right with --reference, to score it now"
+            )
+        found = evaluate(
+            path,
+            reference,
+            label_names=label_names,
+            groups=groups,
+            tolerance=tolerance,
+            distances=distances,
+            instances=instances,
+            em_membranes=em_membranes,
+            within=within,
+            ignore_value=ignore_value,
+            allow_missing=allow_missing,
+            workers=workers,
+            listen=listen or silent,
+        )
+        unit = str(found.summary.settings["unit"])
+        return _Table(rows=list(found.rows), unit=unit, tolerance=tolerance if distances else None)
+
+    tables = table(paths[0]), table(paths[1])
+    names = _names(paths)
+    unit = _common_unit(tables, names)
+    chosen = [METRICS[name] for name in metrics] or _usual(tables)
+    rows = tuple([row for row in one.rows if row.label > 0] for one in tables)
+    pairs = [
+        (found, _means(found, *rows))
+        for metric in chosen
+        for found in compare(*rows, metric=metric, names=names, unit=_unit(metric, unit))
+        if found.n or metrics
+    ]
+    result = ComparedFiles(
+        names=names, comparisons=tuple(found for found, _ in pairs), means=tuple(means for _, means in pairs)
+    )
+    if folder is not None:
+        write_json(folder / JSON_NAME, _as_plain(result), overwrite=overwrite)
+        _write_csv(folder / CSV_NAME, result, overwrite=overwrite)
+    return result
+
+
+def _scores_file(path: Path) -> Path | None:
+    if path.is_dir():
+        return path / SCORES_NAME if (path / SCORES_NAME).is_file() else None
+    return path if path.suffix.lower() == ".csv" else None
+
+
+def _read(path: Path) -> _Table:
+    """The rows, and their unit and tolerance from the summary beside them."""
+    settings: dict[str, Any] = {}
+    try:
+        settings = json.loads(path.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, LookupError):
+        settings = {}  # scores of a training have none
+    return _Table(rows=read_csv(path), unit=settings.get("unit"), tolerance=settings.get("tolerance"))
+
+
+def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
+    """Short names that differ."""
+    short = [path.parent.name if path.name == SCORES_NAME else path.name for path in paths]
+    if all(short) and short[0] != short[1]:
+        return short[0], short[1]
+    if paths[0] != paths[1]:
+        return str(paths[0]), str(paths[1])
+    raise DatasetError(f"{paths[0]} would be compared with itself", hint="name two different predictions")
+
+
+def _common_unit(tables: tuple[_Table, _Table], names: tuple[str, str]) -> str:
+    for what in ("unit", "tolerance"):
+        values = [getattr(one, what) for one in tables]
+        if None not in values and values[0] != values[1]:
+            raise DatasetError(
+                f"{names[0]} was scored with {what} {values[0]}, {names[1]} with {values[1]}",
+                hint="evaluate both in the same way",
+            )
+    return next((one.unit for one in tables if one.unit), "")
+
+
+def _usual(tables: tuple[_Table, _Table]) -> list[Metric]:
+    known = [{name for row in one.rows for name in row.values} for one in tables]
+    return [METRICS[name] for name in USUAL if all(name in names for names in known)]
+
+
+def _unit(metric: Metric, unit: str) -> str:
+    return unit_text(metric, unit) if unit else ""
+
+
+def _means(
+    found: Comparison, first: Sequence[CaseScore], second: Sequence[CaseScore]
+) -> tuple[float | None, float | None]:
+    values = [
+        {row.case: row.values.get(found.metric) for row in rows if row.label == found.label} for rows in (first, second)
+    ]
+    pairs = [(values[0][case], values[1].get(case)) for case in values[0]]
+    finite = [
+        (before, after)
+        for before, after in pairs
+        if before is not None and after is not None and math.isfinite(before) and math.isfinite(after)
+    ]
+    if not finite:
+        return None, None
+    return fmean(before for before, _ in finite), fmean(after for _, after in finite)
+
+
+def _as_plain(result: ComparedFiles) -> dict[str, object]:
+    return {
+        "first": result.names[0],
+        "second": result.names[1],
+        "comparisons": [
+            {**asdict(found), "first_mean": means[0], "second_mean": means[1], "sentence": found.sentence()}
+            for found, means in zip(result.comparisons, result.means, strict=True)
+        ],
+    }
+
+
+def _write_csv(path: Path, result: ComparedFiles, *, overwrite: bool) -> None:
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    for found, means in zip(result.comparisons, result.means, strict=True):
+        difference = found.difference
+        head = (found.label, found.class_name, found.metric, found.unit, found.n)
+        figures = (*means, difference.mean, difference.low, difference.high)
+        counts = (found.n_better, found.n_worse, found.n_equal, found.sentence())
+        lines.writerow((*head, *("" if figure is None else repr(figure) for figure in figures), *counts))
+    temporary = claim(path, overwrite)
+    try:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _as_text(result: ComparedFiles) -> str:
+    lines = [["class", "metric", *result.names, "difference", "better", "worse", "same"]]
+    for found, means in zip(result.comparisons, result.means, strict=True):
+        metric, difference = METRICS[found.metric], found.difference
+        change = value_text(metric, difference.mean)
+        if difference.low is not None and difference.high is not None:
+            change += f" [{value_text(metric, difference.low)}, {value_text(metric, difference.high)}]"
+        title = f"{found.title} ({found.unit})" if found.unit else found.title
+        counts = [str(count) for count in (found.n_better, found.n_worse, found.n_equal)]
+        lines.append([found.class_name, title, *(value_text(metric, mean) for mean in means), change, *counts])
+    text = [aligned(lines, left=2), ""]
+    text += [f"{found.class_name}: {found.sentence()}" for found in result.comparisons]
+    for found in result.comparisons[:1]:
+        for what, changes in (("most improved", found.most_improved), ("most worsened", found.most_worsened)):
+            if changes:
+                metric = METRICS[found.metric]
+                ends = (
+                    f"{one.case} ({value_text(metric, one.first)} to {value_text(metric, one.second)})"
+                    for one in changes
+                )
+                text.append(f"{what} in {found.title} of {found.class_name}: {', '.join(ends)}")
+    if len(result.comparisons) > 1:
+        text.append(
+            f"these are {len(result.comparisons)} comparisons: of twenty without a real difference, one interval on "
+            "average leaves zero out; choose the one that counts beforehand"
+        )
+    return "\n".join(text)

@@ -1,0 +1,57 @@
+"""What happens to one case: its objects for the pictures, and faults that become failures."""
+
+import numpy as np
+
+from uvea.arrays.labels import LabelMap
+from uvea.errors import ImageError
+from uvea.evaluation.instances import overlaps
+from uvea.images import Image, write
+from uvea.workflows.matching import Pair
+from uvea.workflows.score_pair import Measures, Question, crashed_score, kinds_of, load, look, score
+
+BINARY = LabelMap(kind="values", values=(0, 1))
+
+
+def test_every_object_has_its_kind():
+    """1 is found, 2 missed, 3 split into two halves, 4 and 5 merged; 9 is false."""
+    reference = np.array([1, 1, 0, 2, 2, 0, 3, 3, 3, 3, 0, 4, 4, 5, 5, 0, 0])
+    prediction = np.array([7, 7, 0, 0, 0, 0, 6, 6, 8, 8, 0, 2, 2, 2, 2, 0, 9])
+    found, predicted = kinds_of(overlaps(reference, prediction))
+    assert found == {1: "matched", 2: "missed", 3: "split", 4: "merged", 5: "merged"}
+    assert predicted == {7: "matched", 6: "split", 8: "split", 2: "merged", 9: "false"}
+
+
+def test_nothing_has_no_kinds():
+    """Empty masks, and objects that never meet."""
+    nothing = np.zeros(4, int)
+    assert kinds_of(overlaps(nothing, nothing)) == ({}, {})
+    assert kinds_of(overlaps(np.array([1, 0]), np.array([0, 1]))) == ({1: "missed"}, {1: "false"})
+
+
+def test_a_file_that_cannot_be_read_is_a_failure_and_no_exception(tmp_path):
+    """In both steps, with the kind of the error; a process that ended is one, too."""
+    (tmp_path / "a.png").write_bytes(b"no image")
+    pair = Pair(case="a", reference=tmp_path / "a.png", prediction=tmp_path / "a.png")
+    for found in (look(Question(pair=pair)), score((pair, Measures(labels=BINARY)))):
+        assert found.failure is not None and found.failure.kind is ImageError
+        assert str(tmp_path / "a.png") in found.failure.problem
+    assert "ended by signal 9" in crashed_score((pair, Measures(labels=BINARY)), "ended by signal 9").failure.problem
+
+
+def test_probabilities_of_an_integer_type_run_to_its_largest_value(tmp_path):
+    """8 bits: 255 is one; the second channel of a mask of two classes is the foreground."""
+    write(tmp_path / "r.png", Image(array=np.array([[[0, 1]]], np.uint8), axes="yx"))
+    write(tmp_path / "p.png", Image(array=np.array([[[51, 255]]], np.uint8), axes="yx"))
+    pair = Pair(case="a", reference=tmp_path / "r.png", prediction=tmp_path / "p.png", probabilities=tmp_path / "p.png")
+    loaded = load(pair, Measures(labels=BINARY))
+    np.testing.assert_allclose(loaded.probabilities, [[[0.8, 0.0]], [[0.2, 1.0]]], atol=1e-6)
+    assert loaded.prediction.tolist() == [[0, 1]]
+
+
+def test_pieces_are_counted_only_where_asked_for(tmp_path):
+    """They take most of the time, and nobody needs them where the user named all values."""
+    write(tmp_path / "r.png", Image(array=np.array([[[0, 1, 0, 1, 2, 3]]], np.uint8), axes="yx"))
+    pair = Pair(case="a", reference=tmp_path / "r.png", prediction=None)
+    assert look(Question(pair=pair)).pieces == {1: 2, 2: 1, 3: 1}
+    assert look(Question(pair=pair, pieces=False)).pieces == {}
+    assert look(Question(pair=pair, pieces=False)).values == {0: 2, 1: 2, 2: 1, 3: 1}
