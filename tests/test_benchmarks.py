@@ -1,9 +1,11 @@
-"""The accuracy table holds back what it says, scores both kinds of weights, and keeps what failed."""
+"""The accuracy table holds back what it says and keeps what failed; the metrics are measured on what they should be."""
 
+import argparse
 import importlib.util
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +17,12 @@ from PIL import Image
 
 from uvea.workflows.evaluate import evaluate
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "accuracy.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-def loaded() -> ModuleType:
-    """The script as a module; it is no part of the package."""
-    spec = importlib.util.spec_from_file_location("accuracy", FILE)
+def loaded(name: str) -> ModuleType:
+    """A script as a module; it is no part of the package."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
@@ -28,7 +30,8 @@ def loaded() -> ModuleType:
     return module
 
 
-accuracy = loaded()
+accuracy = loaded("accuracy")
+metrics = loaded("metrics")
 ROWS = {row.data: row for row in accuracy.ROWS}
 NAMES = [f"{number:03d}.png" for number in range(20)]
 MACHINE = {
@@ -251,3 +254,98 @@ def test_references_scored_against_themselves_reach_every_goal(row, data_root, t
     assert len(dice) == len(held)
     for figure in row.figures:
         assert accuracy.per_case(figure, dice) == [1.0] * len(held)
+
+
+def by_python(words: Sequence[str]) -> Any:
+    """`uvea evaluate` in this process, with the options of the benchmark."""
+    command, predictions, reference, *options = words
+    assert command == "evaluate"
+    given = dict(zip(options[::2], options[1::2]))
+    assert tuple(options[-3:]) == metrics.FLAGS
+    labels = {int(part.split("=")[0]): part.split("=")[1] for part in given["--labels"].split(",")}
+    evaluate(
+        predictions,
+        reference,
+        out=given["--out"],
+        label_names=labels,
+        tolerance=float(given["--tolerance"]),
+        report=False,
+        overwrite=True,
+    )
+    return finished(0, "")
+
+
+def test_the_volume_has_all_classes_and_a_prediction_that_is_off_by_little():
+    """Every class overlaps for the most part, and is not the same."""
+    reference, prediction = (metrics.synthetic(48, moved=moved) for moved in (False, True))
+    found = metrics.by_uvea(reference, prediction)
+    assert list(found) == ["1", "2", "3", "4", "5"]
+    assert all(0 < scores["hd"] < np.inf and 0.5 < scores["nsd"] < 1 for scores in found.values())
+
+
+def test_small_masks_are_the_same_every_day_and_lack_a_class_where_they_should():
+    """The largest label is missing from the reference of case 0, from the prediction of case 1, and from no other."""
+    there = [[metrics.CLASSES[-1] in mask for mask in metrics.synthetic_case(number, 64)] for number in range(3)]
+    assert there == [[False, True], [True, False], [True, True]]
+    first, again = metrics.synthetic_case(7, 64), metrics.synthetic_case(7, 64)
+    np.testing.assert_array_equal(first, again)
+    assert 0 < (first[0] != first[1]).mean() < 0.1
+
+
+def test_small_masks_are_scored_with_the_options_of_the_command(tmp_path):
+    """Two classes of three cases are empty in one mask; without MONAI its row says so, and scores are not kept."""
+    asked = argparse.Namespace(cases=3, side=32, repeat=2)
+    run = metrics.measure_cases(tmp_path, asked, versions={"monai": None}, call=by_python)
+    names = list(run["tools"])
+    assert names[0] == "uvea evaluate, 1 worker" and names[-1] == metrics.LOOP
+    entry = run["tools"][names[0]]
+    assert (entry["seconds"], entry["cpu_seconds"], len(entry["turns"])) == (2.0, 3.0, 2)
+    assert run["tools"][metrics.LOOP] == {"error": "not installed"} and "scores" not in entry
+    scores = metrics.scores_of(tmp_path / "scores-1" / "scores.csv")
+    assert len(scores) == 15 and set(scores["00002 1"]) == set(metrics.CASE_METRICS)
+    assert scores["00000 5"]["hd"] == scores["00001 5"]["hd"] == np.inf
+
+
+def test_a_command_that_failed_is_a_row_of_the_table(tmp_path):
+    """Its last lines stand in place of the figures."""
+    asked = argparse.Namespace(cases=1, side=16, repeat=1)
+    call = lambda words: finished(2, "a\nno room\n")  # noqa: E731
+    run = metrics.measure_cases(tmp_path, asked, versions={"monai": None}, call=call)
+    assert run["tools"]["uvea evaluate, 1 worker"] == {"error": "exit code 2: a\nno room"}
+
+
+def test_the_largest_difference_is_that_of_finite_values():
+    """Where one is infinite or not a number, the conventions differ; none is left of the second case."""
+    ours = {"a 1": {"dice": 0.5, "hd": 2.0}, "b 1": {"dice": 0.0, "hd": np.inf}}
+    theirs = {"a 1": {"dice": 0.5, "hd": 2.25}, "b 1": {"dice": np.nan, "hd": 7.0}}
+    assert metrics.largest_difference(theirs, ours) == 0.25
+    assert metrics.largest_difference({"b 1": theirs["b 1"]}, ours) is None
+
+
+def test_the_loop_over_monai_agrees_with_what_uvea_writes(tmp_path):
+    """In every finite value, to the precision of float32."""
+    pytest.importorskip("monai.metrics", reason="monai not installed: pip install -c constraints.txt -e '.[oracles]'")
+    metrics.write_cases(tmp_path, 4, 48)
+    ours = metrics.evaluated(tmp_path, 1, by_python)["scores"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = metrics.by_monai_loop(tmp_path)
+    assert theirs.keys() == ours.keys() and theirs["00002 1"].keys() == ours["00002 1"].keys()
+    assert metrics.largest_difference(theirs, ours) < 1e-4
+
+
+def test_the_page_of_metrics_has_a_table_per_size_and_per_number_of_cases(tmp_path):
+    """The newest run of each counts; seconds are the median with both ends."""
+
+    def turns(*seconds: float) -> dict[str, Any]:
+        one = {"cpu_seconds": 8.0, "floor_bytes": 2**30, "peak_bytes": 2**31, "scores": {"1": {"hd": 1.0}}}
+        return metrics._together([{"seconds": value, **one} for value in seconds])
+
+    rest = {"repeat": 3, "note": "", "started": "then", "commit": "abc", "machine": MACHINE, "versions": {"uvea": "0"}}
+    volume = {"size": 64, "foreground": 0.25, "tools": {"uvea": turns(2, 4, 9)}, **rest}
+    cases = {"cases": 1000, "side": 256, "tools": {metrics.LOOP: {**turns(10), "difference": 2e-6}}, **rest}
+    older = {**cases, "tools": {metrics.LOOP: turns(77)}}
+    page = metrics.as_markdown("2026-01-02", [older, volume, cases])
+    assert "| uvea | 4.00 (2.00 to 9.00) | 2.00 | 2.00 GiB | 1.00 GiB |  |" in page
+    assert "| MONAI, a plain loop | 10.00 (10.00 to 10.00) | 100 | 0.80 | 2.00 GiB | 2e-06 |" in page
+    assert "77.00" not in page and page.count("### ") == 2

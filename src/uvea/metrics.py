@@ -37,18 +37,20 @@ from uvea.evaluation.summary import Summary, summarise
 from uvea.evaluation.surface import (
     SurfaceScores,
     assd,
-    assd_surfel,
     border,
     hd,
     hd95,
-    hd95_surfel,
-    hd_surfel,
     masd,
-    masd_surfel,
     nsd,
-    nsd_surfel,
     surface_distances,
     surface_scores,
+)
+from uvea.evaluation.surfels import (
+    assd_surfel,
+    hd95_surfel,
+    hd_surfel,
+    masd_surfel,
+    nsd_surfel,
     surfel_scores,
 )
 from uvea.evaluation.table import METRICS, CaseScore, Metric, read_csv, write_csv

@@ -173,7 +173,7 @@ class Incomplete(DatasetError):
 
 def test_evaluate_prints_the_table(run, workflow):
     """With the place of the files, if there are any."""
-    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda: "cell  0.91"), IncompleteError=Incomplete)
+    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda width: "cell  0.91"), IncompleteError=Incomplete)
     result = run("evaluate", "masks", "truth", "--out", "scores", "--labels", "bg,cell", "--allow-missing")
     assert result.stdout == "cell  0.91\nscores in scores\n"
     (call,) = calls
@@ -184,7 +184,7 @@ def test_evaluate_prints_the_table(run, workflow):
 
 def test_evaluate_passes_everything_on(run, workflow):
     """Every option, by its own name."""
-    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda: ""), IncompleteError=Incomplete)
+    calls = workflow("evaluate", evaluate=SimpleNamespace(table=lambda width: ""), IncompleteError=Incomplete)
     words = ["--labels", "0=background, 128=liver", "--group", "g.csv", "--tolerance", "1.5", "--no-distances"]
     words += ["--instances", "--em-membranes", "--em-threshold", "0.3", "--probabilities", "soft", "--within", "fov"]
     words += ["--ignore", "9", "--allow-extra", "--images", "raw", "--no-report", "--workers", "3", "--overwrite"]
@@ -216,7 +216,7 @@ def test_evaluate_shows_what_was_scored_and_what_was_not(run, workflow):
     """The table of the others, two lines per failure up to ten, and exit code 2."""
     failures = [SimpleNamespace(error=DatasetError(f"no mask for {n}", hint="add it")) for n in range(12)]
     problem = Incomplete("some failed", hint="mend them")
-    problem.scores = SimpleNamespace(table=lambda: "cell  0.91", failures=failures)
+    problem.scores = SimpleNamespace(table=lambda width: "cell  0.91", failures=failures)
     workflow("evaluate", evaluate=problem, IncompleteError=Incomplete)
     result = run("evaluate", "masks", "truth", "--out", "scores")
     assert result.exit_code == 2
@@ -240,13 +240,15 @@ def test_labels_name_all_values_or_none(run, workflow, labels, problem):
 
 def test_compare_prints_its_table(run, workflow):
     """Options that count for masks go to the evaluation of both."""
-    calls = workflow("compare", compare_files=SimpleNamespace(table=lambda: "B is better"))
+    calls = workflow("compare", compare_files=SimpleNamespace(table=lambda width: "B is better"))
     words = ["--reference", "truth", "--metrics", "dice, hd95", "--out", "c", "--instances", "--workers", "2"]
+    words += ["--allow-extra"]
     result = run("compare", "a", "b", *words)
     assert result.stdout == "B is better\ncomparison in c\n"
     (call,) = calls
     assert call["args"] == (Path("a"), Path("b"))
     expected = {"reference": Path("truth"), "metrics": ["dice", "hd95"], "instances": True, "workers": 2}
+    expected |= {"allow_extra": True}
     assert {name: call[name] for name in expected} == expected
 
 

@@ -60,3 +60,8 @@ def test_an_error_is_two_lines_on_stderr(capsys):
     captured = capsys.readouterr()
     assert captured.err == "first second\n  Try: this that\n"
     assert captured.out == ""
+
+
+def test_nothing_is_wrapped_where_there_is_no_terminal(capsys):
+    """Whatever COLUMNS says: a pipe has no width."""
+    assert show.columns() is None

@@ -197,6 +197,13 @@ def test_equal_tables_are_said_to_be_equal():
     assert found.sentence() == "B and A score the same Dice in 2 cases."
 
 
+@pytest.mark.parametrize(("gain", "said"), [(0.125, "0.125"), (0.0001, "0.00010"), (1.5e-8, "0.000000015")])
+def test_a_difference_that_is_the_same_everywhere_is_said_with_its_size(gain, said):
+    """Its interval has no width, and however small it is, it is not called the same and unlikely to be chance."""
+    found = compared([0.0] * 8, [gain] * 8)
+    assert found.sentence().startswith(f"B scores {said} higher in Dice (95 % interval {said} to {said}, 8 cases)")
+
+
 def test_gains_and_losses_that_cancel_score_the_same_on_average():
     """Zero has no direction."""
     found = compared((0.5 + SPREAD / 9).tolist(), (0.5 - SPREAD / 9).tolist())

@@ -1,5 +1,7 @@
 """Counts, Dice and IoU against the values of the metrics page, and the properties that must hold."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,6 +139,28 @@ def test_counting_in_parts_changes_nothing(monkeypatch, rng):
     monkeypatch.setattr(overlap, "PART", 10)
     parts = counts(reference, prediction, classes=3, within=within)
     np.testing.assert_array_equal((whole.tp, whole.fp, whole.fn, whole.tn), (parts.tp, parts.fp, parts.fn, parts.tn))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_counting_needs_no_copy_of_a_volume(order, monkeypatch):
+    """In whichever order it lies in memory: that of nibabel is not that of others."""
+    monkeypatch.setattr(overlap, "PART", 1000)
+    masks = [np.asarray(np.ones((2, 50, 4000), np.uint8), order=order) for _ in range(2)]
+    tracemalloc.start()
+    try:
+        assert counts(*masks, classes=2, within=masks[0].view(bool)).tp[1] == 400_000
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_masks_that_lie_in_memory_in_different_orders_are_counted_pixel_by_pixel(rng):
+    """A file read by one library against one read by another, and a region that is turned around."""
+    reference, prediction = rng.integers(-1, 3, (4, 5, 6)), rng.integers(0, 3, (4, 5, 6))
+    within = rng.random((4, 5, 6)) < 0.7
+    plain = counts(reference, prediction, classes=3, within=within)
+    turned = counts(np.asfortranarray(reference), prediction, classes=3, within=within[::-1].copy()[::-1])
+    np.testing.assert_array_equal((plain.tp, plain.fp, plain.fn), (turned.tp, turned.fp, turned.fn))
 
 
 def test_counts_of_many_classes_in_small_types_do_not_overflow():

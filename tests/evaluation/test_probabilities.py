@@ -188,6 +188,18 @@ def test_an_image_larger_than_a_chunk_is_counted_whole(monkeypatch):
     assert (whole.n_positive, whole.n_negative) == (3, 2)
 
 
+def test_maps_that_lie_in_memory_in_another_order_are_counted_pixel_by_pixel(rng):
+    """Labels of one file in the order of Fortran, maps and region in that of C, and the other way round."""
+    truth, given_, within = rng.integers(-1, 2, (4, 5)), rng.random((2, 4, 5)), rng.random((4, 5)) < 0.7
+    given_ /= given_.sum(0)
+    for count in (count_probabilities, count_confidences):
+        plain = count(truth, given_, within=within)
+        for labels, maps in ((np.asfortranarray(truth), given_), (truth, np.asfortranarray(given_))):
+            turned = count(labels, maps, within=within)
+            np.testing.assert_array_equal(turned.positives, plain.positives)
+            np.testing.assert_array_equal(turned.negatives, plain.negatives)
+
+
 def test_one_class_of_several_is_counted_against_the_rest():
     """Channel 2 against label 2, with both other labels as negatives; the map alone gives the same."""
     truth = np.array([[0, 1], [2, 2]])

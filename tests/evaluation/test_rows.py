@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from uvea.evaluation.instances import score_instances
 from uvea.evaluation.membranes import NOTHING, rand_info
@@ -56,6 +59,34 @@ def test_what_does_not_count_is_background_for_distances():
     ignored = score_case("a", np.where(within, reference, -1), prediction, names=NAMES, spacing=(1, 1), tolerance=1)[2]
     assert (kept["hd"], kept["lesions"], kept["lesions_false"]) == (0.0, 1, 0)
     assert kept == ignored
+
+
+MASKS = arrays.arrays(np.int16, st.tuples(st.just(2), st.integers(4, 7), st.integers(4, 7)), elements=st.integers(0, 2))
+
+
+@given(MASKS)
+@settings(max_examples=60, deadline=None)
+def test_the_edge_of_the_region_is_as_the_edge_of_the_image(pair):
+    """Cutting the image to a box, and counting in that box only, give the same rows: counts, distances and lesions."""
+    box = np.s_[1:4, 0:3]
+    within = np.zeros(pair[0].shape, bool)
+    within[box] = True
+    given_ = {"names": NAMES, "spacing": (2, 0.5), "tolerance": 1}
+    cut = score_case("a", pair[0][box], pair[1][box], **given_)
+    assert score_case("a", *pair, within=within, **given_) == cut
+    assert score_case("a", np.where(within, pair[0], 99), pair[1], ignore=99, **given_) == cut
+
+
+def test_a_border_that_the_region_makes_is_made_in_both_masks():
+    """An object with a rim that is left open: wherever in the rim its outline was drawn, it is right."""
+    reference = np.zeros((9, 9), np.int16)
+    reference[1:8, 1:8] = -1
+    reference[3:6, 3:6] = 1
+    for first in (1, 2, 3):
+        prediction = np.zeros_like(reference)
+        prediction[first : 9 - first, first : 9 - first] = 1
+        row = score_case("a", reference, prediction, names=("background", "cell"), spacing=(1, 1), tolerance=0)[1]
+        assert (row["dice"], row["hd"], row["nsd"]) == (1.0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -9,25 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from uvea.errors import DatasetError, ShapeError
-from uvea.evaluation import surface
+from uvea.evaluation import nearest, surface
 from uvea.evaluation.surface import (
     SurfaceScores,
     assd,
-    assd_surfel,
     border,
     hd,
     hd95,
-    hd95_surfel,
-    hd_surfel,
     masd,
-    masd_surfel,
     nsd,
-    nsd_surfel,
     surface_distances,
     surface_scores,
     surface_scores_by_class,
-    surfel_scores,
 )
+from uvea.evaluation.surfels import surfel_scores
 
 PERFECT = SurfaceScores(hd=0.0, hd95=0.0, assd=0.0, masd=0.0, nsd=1.0)
 MISSING = SurfaceScores(hd=math.inf, hd95=math.inf, assd=math.inf, masd=math.inf, nsd=0.0)
@@ -185,13 +180,13 @@ def test_a_border_is_what_its_definition_says(pair):
 def test_tree_and_transform_give_the_same(chosen, monkeypatch):
     """Whatever is thought to be cheaper, distances agree with brute force to 1e-9."""
     used = []
-    transform = surface._by_transform
-    monkeypatch.setattr(surface, "_by_transform", lambda *given: (used.append(1), transform(*given))[1])
-    monkeypatch.setattr(surface, "MANY_POINTS", 10**9 if chosen == "tree" else 0)
-    monkeypatch.setattr(surface, "SAMPLE", 1)
-    monkeypatch.setattr(surface, "BUILD_US", 1e9 if chosen == "transform by count" else 0.0)
-    monkeypatch.setattr(surface, "QUERY_US", 0.0)
-    monkeypatch.setattr(surface, "CANDIDATE_US", 1e9 if chosen == "transform by sample" else 0.0)
+    transform = nearest._by_transform
+    monkeypatch.setattr(nearest, "_by_transform", lambda *given: (used.append(1), transform(*given))[1])
+    monkeypatch.setattr(nearest, "MANY_POINTS", 10**9 if chosen == "tree" else 0)
+    monkeypatch.setattr(nearest, "SAMPLE", 1)
+    monkeypatch.setattr(nearest, "BUILD_US", 1e9 if chosen == "transform by count" else 0.0)
+    monkeypatch.setattr(nearest, "QUERY_US", 0.0)
+    monkeypatch.setattr(nearest, "CANDIDATE_US", 1e9 if chosen == "transform by sample" else 0.0)
     for seed in range(60):
         first, second, spacing, _ = random_pair(seed)
         for side, wanted in zip(
@@ -204,9 +199,9 @@ def test_tree_and_transform_give_the_same(chosen, monkeypatch):
 def test_a_shell_around_a_ball_goes_to_the_transform_and_two_like_balls_to_the_tree(monkeypatch):
     """The estimate sees that a sphere from inside has thousands of nearly nearest points."""
     used = []
-    transform = surface._by_transform
-    monkeypatch.setattr(surface, "_by_transform", lambda *given: (used.append(1), transform(*given))[1])
-    monkeypatch.setattr(surface, "TRANSFORM_US", 0.06)  # the shares of a larger volume, in a small one
+    transform = nearest._by_transform
+    monkeypatch.setattr(nearest, "_by_transform", lambda *given: (used.append(1), transform(*given))[1])
+    monkeypatch.setattr(nearest, "TRANSFORM_US", 0.06)  # the shares of a larger volume, in a small one
     squares = sum((axis - 40) ** 2 for axis in np.ogrid[:81, :81, :81])
     small, large, larger = (squares <= radius**2 for radius in (22, 38, 39))
     inside = surface_scores(small, large, tolerance=1)
@@ -274,76 +269,6 @@ def test_a_distance_equal_to_the_tolerance_is_within_it_whatever_the_rounding():
     assert nsd(first, second, spacing=(1, 0.1), tolerance=0.2999) == 0
 
 
-def test_surfels_of_one_pixel_worked_by_hand():
-    """A pixel has four corner cells of half a diagonal each; the same two columns on, half of them are 1 away."""
-    first, second = box((5, 9), (2, 3), (2, 3)), box((5, 9), (2, 3), (4, 5))
-    scores = surfel_scores(first, second, spacing=(1, 1), tolerance=1)
-    assert values(scores) == pytest.approx([2, 2, 1.5, 1.5, 0.5])
-    assert surface._surfel_areas((3.0, 4.0))[1] == 2.5
-
-
-def test_surfels_weigh_by_length():
-    """A bar of 1×3 against 1×2: lengths 2·√½ + 4·1 + 2·√½ and two less; one end lies one pixel off."""
-    first, second = box((3, 9), (1, 2), (2, 5)), box((3, 9), (1, 2), (2, 4))
-    corner = math.sqrt(0.5)
-    lengths = 4 * corner + 4, 4 * corner + 2
-    scores = surfel_scores(first, second, tolerance=0)
-    assert scores.hd == 1
-    assert scores.hd95 == 1
-    assert scores.nsd == pytest.approx((lengths[0] - 2 * corner + lengths[1]) / sum(lengths))
-    assert scores.assd == pytest.approx(2 * corner / sum(lengths))
-    assert scores.masd == pytest.approx(2 * corner / lengths[0] / 2)
-
-
-@pytest.mark.parametrize("area", [0.1, 0.3, 0.7, 1.0])
-def test_the_percentile_by_area_does_not_hang_on_rounding(area):
-    """Nineteen of twenty equal areas are 95 %, also where their binary sum falls a hair short."""
-    distances = np.arange(20.0)[::-1]
-    assert surface._weighted_percentile(distances, np.full(20, area), 0.95) == 18
-    assert surface._weighted_percentile(distances, np.full(20, area), 0.96) == 19
-
-
-def test_the_area_of_a_flat_surface_is_that_of_its_voxel_faces():
-    """Cells with four corners on one side hold one face each; a single corner cuts off a triangle."""
-    areas = surface._surfel_areas((2.0, 3.0, 5.0))
-    flat = {0b00001111: 15, 0b00110011: 10, 0b01010101: 6}
-    for code, area in flat.items():
-        assert areas[code] == areas[255 - code] == pytest.approx(area)
-    assert areas[1] == areas[254] == pytest.approx(math.sqrt((3 * 5) ** 2 + (2 * 5) ** 2 + (2 * 3) ** 2) / 8)
-    assert areas[0] == areas[255] == 0
-
-
-def test_a_surface_has_one_area_seen_from_either_side():
-    """A cell and its complement hold the same surface; two corners that do not touch cut off two triangles."""
-    areas = surface._surfel_areas((2.0, 3.0, 5.0))
-    np.testing.assert_array_equal(areas, areas[::-1])
-    for apart in (0b00001001, 0b00100001, 0b10000001):
-        assert areas[apart] == pytest.approx(2 * areas[1])
-
-
-def test_the_length_of_a_line_in_a_cell():
-    """Between two rows it runs along them, between two columns down them; two corners are cut off one by one."""
-    lengths = surface._surfel_areas((3.0, 4.0))
-    for code, length in {0b0011: 4, 0b0101: 3, 0b0001: 2.5, 0b1001: 5, 0b0111: 2.5, 0b1111: 0}.items():
-        assert lengths[code] == lengths[15 - code] == length
-
-
-@given(MASKS, SPACINGS, st.floats(0, 5))
-@settings(max_examples=40, deadline=None)
-def test_surfels_keep_the_properties(pair, spacing, tolerance):
-    """Swapping and padding change nothing; scaling scales; each metric alone is its part of the scores."""
-    # One spacing here, so that its table of areas is made once and doubled once.
-    spacing = (2.0, 1.0, 0.5)
-    found = values(surfel_scores(pair[0], pair[1], spacing=spacing, tolerance=tolerance))
-    assert values(surfel_scores(pair[1], pair[0], spacing=spacing, tolerance=tolerance)) == pytest.approx(found)
-    padded = np.pad(pair, ((0, 0), (1, 2), (0, 1), (3, 0)))
-    assert values(surfel_scores(padded[0], padded[1], spacing=spacing, tolerance=tolerance)) == pytest.approx(found)
-    wide = surfel_scores(pair[0], pair[1], spacing=(4.0, 2.0, 1.0), tolerance=2 * tolerance)
-    assert values(wide) == pytest.approx([2 * value for value in found[:4]] + found[4:])
-    alone = [metric(pair[0], pair[1], spacing=spacing) for metric in (hd_surfel, hd95_surfel, assd_surfel, masd_surfel)]
-    assert [*alone, nsd_surfel(pair[0], pair[1], spacing=spacing, tolerance=tolerance)] == found
-
-
 @pytest.mark.parametrize("scores", [surface_scores, surfel_scores])
 @pytest.mark.parametrize(
     ("changed", "error", "text"),
@@ -365,10 +290,13 @@ def test_what_cannot_be_measured_is_refused_with_its_value(scores, changed, erro
 
 
 def test_labels_that_are_not_integers_are_refused():
-    """Probabilities have no classes, and so no surface; nor has a line surfels."""
+    """Probabilities have no classes, and so no surface."""
     with pytest.raises(DatasetError, match="reference is of type float32"):
         surface_scores_by_class(np.zeros(3, np.float32), np.zeros(3, int), classes=[1], tolerance=1)
-    with pytest.raises(ShapeError, match="got 1 axes"):
-        surfel_scores(np.zeros(3, bool), np.zeros(3, bool), tolerance=1)
     with pytest.raises(ShapeError, match="single number"):
         border(np.bool_(True))
+
+
+def test_lists_are_masks_too():
+    """Two pixels in one row, two columns apart."""
+    assert hd([[1, 0, 0]], [[0, 0, 1]]) == 2

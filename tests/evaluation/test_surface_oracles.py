@@ -1,6 +1,6 @@
-"""Surface scores against two independent packages, on 1,000 random pairs of masks.
+"""Surface scores against brute force and two independent packages, on 1,000 random pairs of masks.
 
-The packages are the extra `oracles`: `pip install -c constraints.txt -e '.[test,oracles]'`. Without them, these
+The packages are the extra `oracles`: `pip install -c constraints.txt -e '.[test,oracles]'`. Without them, their
 tests are skipped. Where one mask is empty the conventions differ on purpose, and the metrics page decides.
 """
 
@@ -10,8 +10,10 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 
-from uvea.evaluation.surface import SurfaceScores, surface_scores, surfel_scores
+from uvea.evaluation.surface import SurfaceScores, surface_scores
+from uvea.evaluation.surfels import surfel_scores
 
 CASES = 1000
 STYLES = ("noise", "blobs", "boxes", "touching", "full", "voxel", "empty")
@@ -81,6 +83,32 @@ def test_the_cases_cover_what_they_should():
         "apart": sum(not (first & second).any() for first, second, *_ in drawn),
     }
     assert {name: count for name, count in counts.items() if count < 10} == {}
+
+
+def test_border_voxels_agree_with_brute_force():
+    """All five scores to 1e-9: borders by erosion, distances from all voxels to all, percentiles by sorting."""
+    compared = 0
+    for number, (reference, prediction, spacing, tolerance) in enumerate(cases()):
+        scores = surface_scores(reference, prediction, spacing=spacing, tolerance=tolerance)
+        empty = expected_where_empty(reference, prediction)
+        if empty is not None:
+            assert scores == empty, number
+            continue
+        borders = [np.argwhere(mask & ~ndimage.binary_erosion(mask)) * spacing for mask in (reference, prediction)]
+        table = cdist(*borders)
+        sides = [np.sort(table.min(axis=1)), np.sort(table.min(axis=0))]
+        pooled = np.concatenate(sides)
+        expected = [
+            pooled.max(),
+            max(np.interp(0.95 * (len(side) - 1), np.arange(len(side)), side) for side in sides),
+            pooled.mean(),
+            (sides[0].mean() + sides[1].mean()) / 2,
+            (pooled <= tolerance).mean(),
+        ]
+        ours = [scores.hd, scores.hd95, scores.assd, scores.masd, scores.nsd]
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9, err_msg=str(number))
+        compared += 1
+    assert compared > CASES / 2
 
 
 @pytest.mark.filterwarnings("ignore:monai.*deprecated since version:FutureWarning")

@@ -80,11 +80,79 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path):
     for name, tolerance in (("a", 2.0), ("b", 1.0)):
         evaluate(folders / name, folders / "reference", out=tmp_path / f"s{name}", tolerance=tolerance, report=False)
     with pytest.raises(DatasetError, match="compared with itself"):
-        compare_files(tmp_path / "sa", tmp_path / "sa")
+        compare_files(tmp_path / "sa", tmp_path / "sa" / "scores.csv")
+    with pytest.raises(DatasetError, match="there is no file or folder '.*nowhere'"):
+        compare_files(tmp_path / "sa", tmp_path / "nowhere", reference=folders / "reference")
     with pytest.raises(DatasetError, match=r"sa was scored with tolerance 2\.0, sb with 1\.0"):
         compare_files(tmp_path / "sa", tmp_path / "sb")
     with pytest.raises(DatasetError, match="are scores already"):
         compare_files(tmp_path / "sa", tmp_path / "sb", reference=folders / "reference")
-    (folders / "b" / "c.png").unlink()
-    with pytest.raises(IncompleteError, match="no prediction for 'c'"):
-        compare_files(folders / "a", folders / "b", reference=folders / "reference")
+    with pytest.raises(OutputError, match="c.png is a file"):
+        compare_files(tmp_path / "sa", tmp_path / "sb", out=folders / "b" / "c.png")
+
+
+def test_cases_that_cannot_be_scored_stop_a_comparison(folders):
+    """It is about the same cases or about nothing; what the error advises is an option of compare."""
+    for case in "cd":
+        (folders / "b" / f"{case}.png").rename(folders / "b" / f"{case}2.png")
+    paths = folders / "a", folders / "b"
+    with pytest.raises(
+        DatasetError, match=r"4 cases of .*b could not be scored: 'c', 'c2', .*\n.*--allow-missing"
+    ) as caught:
+        compare_files(*paths, reference=folders / "reference")
+    assert not isinstance(caught.value, IncompleteError)
+    result = compare_files(*paths, reference=folders / "reference", allow_missing=True, allow_extra=True)
+    assert result.comparisons[0].n == 8
+
+
+def test_a_wide_comparison_goes_on_below(folders):
+    """Long names of folders, and sentences, on a terminal of 80 columns."""
+    for name in "ab":
+        (folders / name).rename(folders / f"{name}{'x' * 30}")
+    paths = folders / f"a{'x' * 30}", folders / f"b{'x' * 30}"
+    result = compare_files(*paths, reference=folders / "reference", metrics=["dice", "dice"])
+    assert len(result.comparisons) == 1
+    text = result.table(width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines()[3].split() == ["class", "metric", paths[1].name, "difference"]
+    assert text.splitlines()[6].split() == ["class", "metric", "better", "worse", "same"]
+
+
+def test_the_means_shown_are_those_whose_difference_is_shown(folders):
+    """With seven of eight cases in one group: A finds 1 of 4 pixels in both, B 3 of 4, and 2 of 4 in the last case."""
+    groups = {case: "last" if case == "h" else "first" for case in CASES}
+    paths = folders / "a", folders / "b"
+    result = compare_files(*paths, reference=folders / "reference", groups=groups, metrics=["recall"])
+    assert result.means == ((0.25, pytest.approx((0.75 + 0.5) / 2)),)
+    assert result.comparisons[0].difference.mean == pytest.approx(result.means[0][1] - result.means[0][0])
+
+
+def test_a_summary_that_is_not_ours_is_left_alone(folders, tmp_path):
+    """Other tools write a summary.json, too; an infinite tolerance reads back as the number it was."""
+    for name in "ab":
+        evaluate(folders / name, folders / "reference", out=tmp_path / name / "s", tolerance=float("inf"), report=False)
+    mixed = compare_files(folders / "a", tmp_path / "b" / "s", reference=folders / "reference", tolerance=float("inf"))
+    assert mixed.comparisons[-1].metric == "nsd"
+    for content in ("[]", "{}", '{"settings": []}', "no JSON"):
+        (tmp_path / "a" / "s" / "summary.json").write_text(content)
+        assert compare_files(tmp_path / "a" / "s", tmp_path / "b" / "s").comparisons[0].n == 8
+
+
+def test_scores_of_a_region_are_not_compared_with_those_of_whole_images(folders, tmp_path):
+    """Nor those that leave a value out with those that do not: the difference would be that of the pixels."""
+    mask = Image(array=np.ones((1, 3, 6), np.uint8), axes="yx")
+    write(tmp_path / "fov.png", mask)
+    for name, options in (("whole", {}), ("fov", {"within": tmp_path / "fov.png"}), ("ignore", {"ignore_value": 9})):
+        evaluate(folders / "a", folders / "reference", out=tmp_path / f"s-{name}", report=False, **options)
+    with pytest.raises(DatasetError, match="s-whole was scored with no --within, s-fov with --within"):
+        compare_files(tmp_path / "s-whole", tmp_path / "s-fov")
+    with pytest.raises(DatasetError, match="ignored value none, s-ignore with 9"):
+        compare_files(tmp_path / "s-whole", tmp_path / "s-ignore")
+    fov = compare_files(
+        tmp_path / "s-fov",
+        folders / "b",
+        reference=folders / "reference",
+        within=tmp_path / "fov.png",
+        metrics=["dice"],
+    )
+    assert fov.comparisons[0].n == 8

@@ -73,10 +73,49 @@ def test_scores_are_written_and_not_overwritten(folders, tmp_path):
 
 
 def test_an_out_that_is_a_file_is_refused(folders, tmp_path):
-    """Before any mask is read."""
+    """Before any mask is read; so is a folder below a file, and one that a dead link stands for."""
     (tmp_path / "scores").write_text("")
-    with pytest.raises(OutputError, match="is a file"):
-        evaluate(*folders, out=tmp_path / "scores")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    (folders[0] / "a.png").write_text("this would be the error if masks were read first")
+    for out in ("scores", "scores/of/today"):
+        with pytest.raises(OutputError, match=r"scores is a file, .* cannot be a folder"):
+            evaluate(*folders, out=tmp_path / out)
+    with pytest.raises(OutputError, match="link is a link to nothing"):
+        evaluate(*folders, out=tmp_path / "link")
+
+
+def test_an_out_that_may_not_be_written_to_is_refused(folders, tmp_path, monkeypatch):
+    """Before the work, not after it; the nearest folder that is there counts."""
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(OutputError, match="may not be written to"):
+        evaluate(*folders, out=tmp_path / "new" / "scores")
+    assert not (tmp_path / "new").exists()
+
+
+def test_new_scores_never_stand_beside_an_old_summary(folders, tmp_path, monkeypatch):
+    """Also where the new summary is not written, such as after Ctrl-C."""
+    out = tmp_path / "scores"
+    evaluate(*folders, out=out)
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uvea.workflows.evaluate.summarise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(*folders, out=out, overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["scores.csv"]
+
+
+def test_a_table_that_is_too_wide_goes_on_below(folders):
+    """Every line fits the terminal, each part has class and cases, and no column is lost."""
+    scores = evaluate(*folders, label_names=("background", "a nucleus in the outer layer"))
+    text = scores.table(width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    first, second = text.split("\n\n")
+    assert first.splitlines()[0].split() == ["class", "cases", "Dice", "IoU"]
+    assert second.splitlines()[0].split() == ["class", "cases", "HD95", "(px)", "NSD", "(2", "px)"]
+    assert second.splitlines()[2].startswith("a nucleus in the outer layer      2  0.475 [0, 0.95]  1.000")
+    assert scores.table(width=200) == scores.table()
 
 
 def test_a_missing_prediction_is_a_failure_unless_allowed(folders, tmp_path):
@@ -233,13 +272,46 @@ def test_a_class_that_no_reference_has_can_be_named(folders):
     """The remedy of the error above, typed: a prediction of the class is then a false alarm."""
     save(folders[0] / "c.png", [[0, 128]])
     save(folders[1] / "c.png", [[0, 255]])
-    with pytest.raises(IncompleteError, match="--labels 0=background,255=foreground,VALUE=NAME"):
+    with pytest.raises(IncompleteError, match="--labels '0=background,255=foreground,128=value 128'"):
         evaluate(*folders)
     scores = evaluate(*folders, label_names={0: "background", 255: "cell", 128: "debris"})
     (row,) = (row for row in scores.rows if (row.case, row.class_name) == ("c", "debris"))
     assert (row.label, row["dice"], row.flag) == (2, 0.0, "false_alarm")
     with pytest.raises(DatasetError, match="not at least two different classes"):
         evaluate(*folders, label_names={0: "background", 255: "background"})
+    with pytest.raises(DatasetError, match=r"name 255 as a class, .*\n.*leave 255 out of --labels"):
+        evaluate(*folders, label_names={0: "background", 255: "cell"}, ignore_value=255)
+
+
+def test_the_remedy_for_an_unknown_value_is_the_likely_one(tmp_path):
+    """0 and 1 for 0 and 255, numbered objects, JPEG, a colour, and a reference with a value that was not named."""
+    for name, values, remedy in (
+        ("ones.png", [[0, 1], [0, 0]], "Try: write 255 in place of 1; if 1 is another class, name all: --labels"),
+        ("objects.png", [[1, 2, 3], [4, 5, 6]], "Try: if values number objects, add --instances"),
+        ("lossy.jpg", np.diag([200, 100, 50, 25]), "Try: save masks as PNG or TIFF"),
+        ("both.png", [[0, 255], [7, 0]], r"Try: if it is a class that no reference has, .*7=value 7'"),
+    ):
+        save(tmp_path / name, values)
+        save(tmp_path / f"of-{name}.npy", np.where(np.indices(np.shape(values)).sum(axis=0) == 1, 255, 0))
+        with pytest.raises(DatasetError, match=remedy):
+            evaluate(tmp_path / name, tmp_path / f"of-{name}.npy")
+    write(tmp_path / "red.png", Image(array=np.array([[[9, 9]], [[0, 0]], [[0, 0]]], np.uint8), axes="yx"))
+    save(tmp_path / "r.png", [[0, 255]])
+    with pytest.raises(DatasetError, match=r"colour mask.*\n.*one channel holding 0, 255"):
+        evaluate(tmp_path / "red.png", tmp_path / "r.png")
+    with pytest.raises(DatasetError, match=r"r\.png has .* 255\n.*'0=a,1=b,255=value 255'; or .* --ignore-value 255"):
+        evaluate(tmp_path / "red.png", tmp_path / "r.png", label_names={0: "a", 1: "b"})
+
+
+def test_where_no_pixel_counts_the_scores_say_so(folders, tmp_path):
+    """They are perfect by convention, and worth nothing."""
+    save(tmp_path / "nowhere.png", [[0, 0], [0, 0]])
+    scores = evaluate(*folders, within=tmp_path / "nowhere.png")
+    assert "no pixel counts" in scores.summary.warnings[0]
+    assert "no pixel counts" not in evaluate(*folders).table()
+    save(tmp_path / "nan.npy", [[np.nan, 0], [1, 1]], dtype="float32")
+    with pytest.raises(DatasetError, match=r"nan\.npy has NaN values"):
+        evaluate(*folders, within=tmp_path / "nan.npy")
 
 
 def test_classes_are_those_of_all_references_together(tmp_path):
@@ -463,6 +535,21 @@ def test_objects_are_scored_where_asked_for(tmp_path):
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
 
 
+def test_the_ignored_value_is_no_object(tmp_path):
+    """Two pieces of 255 beside ignored pixels are two objects, in gray and in colour."""
+    for channels in (1, 3):
+        mask = np.zeros((channels, 3, 7), np.uint8)
+        mask[:, 0] = 128
+        mask[:, 2, [1, 5]] = 255
+        for folder in "pr":
+            write(tmp_path / f"{folder}{channels}.png", Image(array=mask.copy(), axes="yx"))
+    write(tmp_path / "red.png", Image(array=np.where(mask == 255, [[[255]], [[0]], [[0]]], mask), axes="yx"))
+    for prediction, reference in (("p1.png", "r1.png"), ("red.png", "red2.png")):
+        (tmp_path / "red2.png").write_bytes((tmp_path / "red.png").read_bytes())
+        scores = evaluate(tmp_path / prediction, tmp_path / reference, instances=True, ignore_value=128)
+        assert (scores.rows[1]["objects"], scores.rows[1]["objects_predicted"]) == (2, 2)
+
+
 def test_a_binary_mask_stands_for_its_connected_pieces(tmp_path):
     """A network that was trained on foreground is scored against numbered objects; corners connect."""
     reference = numbered((1, 1, 4, 4), (8, 8, 4, 4))
@@ -499,6 +586,26 @@ def test_membranes_are_scored_thinned_at_the_best_and_at_a_fixed_threshold(tmp_p
     assert {"V_rand", "ECE"} <= {line.split()[0] for line in scores.table().splitlines() if line}
 
 
+def test_membranes_need_probabilities_for_all_cases_or_none(folders, tmp_path):
+    """The best threshold is one for all; refused before the first case is scored."""
+    table = tmp_path / "pairs.csv"
+    lines = [f"predictions/{case}.png,reference/{case}.png" for case in "ab"]
+    table.write_text(f"prediction,reference,probabilities\n{lines[0]},predictions/a.png\n{lines[1]},\n")
+    with pytest.raises(DatasetError, match=r"1 of 2 cases lack probabilities, .*: 'b'\n.*column probabilities"):
+        evaluate(table, em_membranes=True)
+    assert evaluate(table).rows[1]["auc"] == 1.0
+
+
+def test_a_time_series_is_excused_once(tmp_path):
+    """It has no distances because of its time axis, not because of its pixel size."""
+    for name in "pr":
+        save(tmp_path / f"{name}.tif", np.eye(4)[None].repeat(3, axis=0), axes="tyx", spacing=(1, 1, 1), unit="um")
+    assert evaluate(tmp_path / "p.tif", tmp_path / "r.tif").summary.warnings[0] == (
+        "time series have no volumes and distances: 'r'"
+    )
+    assert len(evaluate(tmp_path / "p.tif", tmp_path / "r.tif").summary.warnings) == 2
+
+
 def test_probabilities_are_pooled_over_the_pixels_of_all_cases(folders, tmp_path):
     """Two images of which one is sure and right, one is undecided: the counts add up."""
     for name, values in (("a", [[0.0, 1.0], [0.0, 0.0]]), ("b_probabilities", [[0.5, 0.5], [0.5, 0.5]])):
@@ -531,3 +638,10 @@ def test_real_vessels_against_themselves_are_perfect_inside_the_field_of_view(da
         write(tmp_path / "guess" / name, read(data_root / "drive" / "masks" / name))
     scores = evaluate(tmp_path / "guess", tmp_path / "masks", within=tmp_path / "fov")
     assert scores.summary.dice.mean == 1.0
+
+
+def test_arrays_are_sent_to_the_metrics_for_arrays():
+    """Evaluation pairs files; the error names the functions that take arrays."""
+    with pytest.raises(DatasetError, match="not ndarray") as error:
+        evaluate(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
+    assert "uvea.metrics" in error.value.hint

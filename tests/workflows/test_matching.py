@@ -57,6 +57,16 @@ def test_probabilities_go_by_either_name(tmp_path):
     assert only.prediction == only.probabilities
 
 
+def test_one_probability_map_does_not_serve_two_references(tmp_path):
+    """Unlike a region, which may be that of all."""
+    touch(tmp_path, "p/a.png", "p/b.png", "r/a.png", "r/b.png", "a.npy")
+    with pytest.raises(DatasetError, match=r"a\.npy is one probability map, there are 2 references"):
+        match(tmp_path / "p", tmp_path / "r", beside=Beside(probabilities=tmp_path / "a.npy"), tell=print)
+    beside = Beside(probabilities=tmp_path / "a.npy", within=tmp_path / "r" / "a.png")
+    (one,) = match(tmp_path / "p" / "a.png", tmp_path / "r" / "a.png", beside=beside, tell=print).pairs
+    assert one.probabilities == tmp_path / "a.npy"
+
+
 def test_twins_in_sub_folders_are_failures_of_their_case_only(tmp_path):
     """Files of one name in two formats, below a patient; hidden files are none."""
     touch(tmp_path, "p/x/a.png", "p/x/a.tif", "p/x/.b.png", "p/y/a.png", "r/x/a.png", "r/y/a.png")
@@ -73,8 +83,38 @@ def test_a_table_may_lack_names_of_cases(tmp_path):
     assert [one.case for one in found.pairs] == ["r1/m", "r2/m"]
     (tmp_path / "t.csv").write_text("case,prediction,reference\nm,p1/m.png,r1/m.png\nm,p2/m.png,r2/m.png\n")
     found = match(tmp_path / "t.csv", None, beside=Beside(), tell=print)
-    assert [one.case for one in found.pairs] == ["m"]
-    assert "rows 2 and 3 of" in found.failures[0].problem
+    assert found.pairs == ()
+    assert [one.problem.partition(" of ")[0] for one in found.failures] == ["rows 2, 3"]
     (tmp_path / "t.csv").write_text("prediction,reference\n")
     with pytest.raises(DatasetError, match=r"t\.csv has no rows"):
         match(tmp_path / "t.csv", None, beside=Beside(), tell=print)
+
+
+def test_rows_for_one_reference_fail_together_and_rename_nobody(tmp_path):
+    """None of them is scored, as of two files of one name in a folder."""
+    touch(tmp_path, "p/m.png", "p/n.png", "r/m.png", "r/n.png")
+    (tmp_path / "t.csv").write_text("prediction,reference\np/m.png,r/m.png\np/n.png,r/n.png\np/n.png,r/m.png\n")
+    found = match(tmp_path / "t.csv", None, beside=Beside(), tell=print)
+    assert [one.case for one in found.pairs] == ["n"]
+    assert [(one.case, one.problem.partition(" of ")[0]) for one in found.failures] == [("m", "rows 2, 4")]
+
+
+def test_a_table_needs_no_reference_and_no_row_scores_a_file_against_itself(tmp_path):
+    """Both would pass for a result."""
+    touch(tmp_path, "p/m.png", "r/m.png", "r/n.png")
+    (tmp_path / "t.csv").write_text("prediction,reference\np/m.png,r/m.png\nr/n.png,p/../r/n.png\n")
+    with pytest.raises(DatasetError, match=r"names its references.*\n  Try: uvea evaluate .*t\.csv"):
+        match(tmp_path / "t.csv", tmp_path / "r", beside=Beside(), tell=print)
+    found = match(tmp_path / "t.csv", None, beside=Beside(), tell=print)
+    assert [one.case for one in found.pairs] == ["m"]
+    assert "row 3 of" in found.failures[0].problem and "against itself" in found.failures[0].problem
+
+
+def test_a_short_name_in_the_table_of_groups_must_stand_for_one_case(tmp_path):
+    """x/a and y/a are of two patients, whatever 'a' is."""
+    touch(tmp_path, "p/x/a.png", "p/y/a.png", "p/y/b.png", "r/x/a.png", "r/y/a.png", "r/y/b.png")
+    with pytest.raises(DatasetError, match="no group for 2 of 3 cases: 'x/a', 'y/a'"):
+        match(tmp_path / "p", tmp_path / "r", beside=Beside(groups={"a": "1", "b": "2"}), tell=print)
+    groups = {"x/a": "1", "y/a": "2", "b.png": "2"}
+    found = match(tmp_path / "p", tmp_path / "r", beside=Beside(groups=groups), tell=print)
+    assert [(one.case, one.group) for one in found.pairs] == [("x/a", "1"), ("y/a", "2"), ("y/b", "2")]

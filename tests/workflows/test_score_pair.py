@@ -1,5 +1,7 @@
 """What happens to one case: its objects for the pictures, and faults that become failures."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from uvea.arrays.labels import LabelMap
@@ -55,3 +57,15 @@ def test_pieces_are_counted_only_where_asked_for(tmp_path):
     assert look(Question(pair=pair)).pieces == {1: 2, 2: 1, 3: 1}
     assert look(Question(pair=pair, pieces=False)).pieces == {}
     assert look(Question(pair=pair, pieces=False)).values == {0: 2, 1: 2, 2: 1, 3: 1}
+
+
+def test_values_that_are_no_probabilities_or_no_labels_are_named(tmp_path):
+    """NaN in a map, infinity in a mask of floats."""
+    write(tmp_path / "r.npy", Image(array=np.array([[[0, 1]]], np.uint8), axes="yx"))
+    for name, value in (("soft", np.nan), ("mask", np.inf)):
+        np.save(tmp_path / f"{name}.npy", np.array([[0.0, value]]))
+    pair = Pair(case="a", reference=tmp_path / "r.npy", prediction=tmp_path / "r.npy")
+    failed = score((replace(pair, probabilities=tmp_path / "soft.npy"), Measures(labels=BINARY))).failure
+    assert failed is not None and failed.problem.endswith("soft.npy has NaN values, which are no probabilities")
+    failed = score((replace(pair, prediction=tmp_path / "mask.npy"), Measures(labels=BINARY))).failure
+    assert failed is not None and failed.problem.endswith("mask.npy has a value that is no label: inf")

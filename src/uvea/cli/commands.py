@@ -149,6 +149,10 @@ AllowMissing = Annotated[
         rich_help_panel=PAIRING_PANEL,
     ),
 ]
+AllowExtra = Annotated[
+    bool,
+    typer.Option("--allow-extra", help="Leave out predictions without a reference.", rich_help_panel=PAIRING_PANEL),
+]
 Tolerance = Annotated[
     float,
     typer.Option(
@@ -464,10 +468,7 @@ def evaluate(
     within: Within = None,
     ignore_value: Ignore = None,
     allow_missing: AllowMissing = False,
-    allow_extra: Annotated[
-        bool,
-        typer.Option("--allow-extra", help="Leave out predictions without a reference.", rich_help_panel=PAIRING_PANEL),
-    ] = False,
+    allow_extra: AllowExtra = False,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -519,7 +520,7 @@ def evaluate(
             )
         except IncompleteError as error:
             failed, scores = error, error.scores
-    show.line(scores.table())
+    show.line(scores.table(width=show.columns()))
     if out is not None:
         show.line(f"scores in {out}")
     if failed is None:
@@ -554,6 +555,7 @@ def compare(
     within: Within = None,
     ignore_value: Ignore = None,
     allow_missing: AllowMissing = False,
+    allow_extra: AllowExtra = False,
     workers: Workers = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -574,7 +576,7 @@ def compare(
             second,
             reference=reference,
             out=out,
-            metrics=[name.strip() for name in metrics.split(",")] if metrics else (),
+            metrics=[name.strip() for name in (metrics or "").split(",") if name.strip()],
             label_names=_named_values(labels),
             groups=group,
             tolerance=tolerance,
@@ -584,11 +586,12 @@ def compare(
             within=within,
             ignore_value=ignore_value,
             allow_missing=allow_missing,
+            allow_extra=allow_extra,
             workers=workers,
             overwrite=overwrite,
             listen=listen,
         )
-    show.line(result.table())
+    show.line(result.table(width=show.columns()))
     if out is not None:
         show.line(f"comparison in {out}")
 

@@ -34,6 +34,12 @@ def line(text: str) -> None:
     Console(highlight=False).print(Text(text), soft_wrap=True)
 
 
+def columns() -> int | None:
+    """Columns of the terminal that stdout is; None in a pipe, where nothing is wrapped."""
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table with headings, one line per row."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

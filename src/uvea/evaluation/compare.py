@@ -316,7 +316,8 @@ def _sentence(found: Comparison) -> str:
         verdict = f"one {_unit(found)} does not show which is {_superlative(found)}"
         return f"{second} scores {_amount(found, amount, unit)} ({cases}): {verdict}.{_left_out(found)}"
 
-    digits = _digits(interval.high - interval.low)
+    width = interval.high - interval.low
+    digits = _digits(width) if width else max(3, _digits(interval.mean))
     mean, low, high = (_number(value, digits) for value in (interval.mean, interval.low, interval.high))
     if found.includes_zero:
         verdict = f"the interval includes zero, so these {cases} do not show which is {_superlative(found)}"
@@ -376,8 +377,8 @@ def _counted(n: int, what: str) -> str:
 
 
 def _digits(width: float) -> int:
-    """Decimals that show two digits of `width`, at most six."""
-    return min(6, max(0, 1 - math.floor(math.log10(abs(width))))) if width else 3
+    """Decimals that show two digits of `width`, as far as it is more than rounding."""
+    return min(12, max(0, 1 - math.floor(math.log10(abs(width))))) if width else 3
 
 
 def _number(value: float, digits: int) -> str:

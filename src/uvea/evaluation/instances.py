@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uvea.errors import DatasetError, PlanError, ShapeError
+from uvea.evaluation.overlap import flat
 
 THRESHOLDS = tuple(k / 20 for k in range(10, 20))
 """IoU at which objects are matched: 0.50, 0.55 … 0.95."""
@@ -185,7 +186,9 @@ def overlaps(
     for what, mask in (("reference", reference), ("prediction", prediction)):
         if mask.dtype.kind not in "biu":
             raise DatasetError(f"the {what} is of type {mask.dtype}", hint="give whole numbers as object ids")
-    wanted, given, lengths = _runs(reference.ravel(), prediction.ravel(), None if within is None else within.ravel())
+    first, second = flat(reference, prediction)
+    region = None if within is None else flat(reference, within)[1]
+    wanted, given, lengths = _runs(first, second, region)
     reference_ids, reference_position = _positions(wanted, "reference")
     prediction_ids, prediction_position = _positions(given, "prediction")
 

@@ -5,7 +5,7 @@ made sure that both masks lie on one grid. Definitions 1 and 2 of the metrics pa
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,8 +72,8 @@ def counts(
 
     joint = np.zeros(classes**2, dtype=np.int64)
     # In parts, because bincount needs eight bytes per pixel, and the product of two labels a wide type.
-    truth, guess = reference.reshape(-1), prediction.reshape(-1)
-    inside = None if within is None else within.reshape(-1)
+    truth, guess = flat(reference, prediction)
+    inside = None if within is None else flat(reference, within)[1]
     for start in range(0, truth.size, PART):
         part = slice(start, start + PART)
         kept = truth[part] != ignore
@@ -127,6 +127,17 @@ def flag(tp: int, fp: int, fn: int) -> Flag:
     if tp + fn == 0:
         return "both_empty" if fp == 0 else "false_alarm"
     return "missed" if tp + fp == 0 else ""
+
+
+def axes_by_stride(array: NDArray[Any]) -> list[int]:
+    """The axes in the order in which they lie in memory: in volumes as nibabel gives them the last one is outermost."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+
+
+def flat(first: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Arrays of one shape as one axis each, in the order in which the first lies in memory: without a copy of it."""
+    order = axes_by_stride(first)
+    return tuple(array.transpose(order).reshape(-1) for array in (first, *others))
 
 
 def _int64(counted: ArrayLike) -> NDArray[np.int64]:

@@ -2,9 +2,9 @@
 
 Pixels are counted by their probability, once for the class and once for all others, so a thousand
 large images need the memory of one: two histograms of 12,000 bins each, which add up. Every
-measure is derived from them. They are exact for probabilities rounded to 1/12,000; those closer
-than that fall into one bin and count as equal. 12,000 divides by 10, 15, 16, 20, 25, 30, 50 and
-100, so bins of those numbers have their exact borders here.
+measure is derived from them. They are exact for probabilities in steps of 1/12,000; those that
+fall into one bin count as equal. 12,000 divides by 10, 15, 16, 20, 25, 30, 50 and 100, so bins of
+those numbers have their exact borders here.
 
 It knows arrays only: which map belongs to which mask, and how a file stores probabilities, is the
 caller's matter.
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uvea.errors import DatasetError, ShapeError
-from uvea.evaluation.overlap import IGNORE
+from uvea.evaluation.overlap import IGNORE, flat
 
 BINS = 12_000
 """Bins over [0, 1]: bin i holds the probabilities from i/BINS up to, not including, (i + 1)/BINS; the last holds 1."""
@@ -168,10 +168,11 @@ def count_probabilities(
             f"the probabilities have {len(probabilities)} classes, there is none for label {label}",
             hint=f"give a label of 0 to {len(probabilities) - 1}",
         )
-    wanted, flat = reference.reshape(-1), of_class.reshape(-1)
+    wanted, given = flat(reference, of_class)
+    region = None if within is None else flat(reference, within)[1]
     counted = nothing_counted()
-    for part, kept in _chunks(wanted, ignore, within):
-        _count(counted, wanted[part][kept] == label, flat[part][kept])
+    for part, kept in _chunks(wanted, ignore, region):
+        _count(counted, wanted[part][kept] == label, given[part][kept])
     return counted
 
 
@@ -206,10 +207,11 @@ def count_confidences(
             f"the probabilities are {_size(probabilities.shape)}, the shape of the reference: there is one class",
             hint="give one channel per class, background first",
         )
-    labels, flat = reference.reshape(-1), probabilities.reshape(channels, -1)
+    labels, *maps = flat(reference, *probabilities)
+    region = None if within is None else flat(reference, within)[1]
     counted = nothing_counted()
-    for part, kept in _chunks(labels, ignore, within):
-        wanted, given = labels[part][kept], flat[:, part][:, kept]
+    for part, kept in _chunks(labels, ignore, region):
+        wanted, given = labels[part][kept], np.stack([one[part][kept] for one in maps])
         if wanted.size and (wanted.min() < 0 or wanted.max() >= channels):
             outside = wanted.min() if wanted.min() < 0 else wanted.max()
             raise DatasetError(
@@ -379,10 +381,9 @@ def _count(counted: ProbabilityCounts, positive: NDArray[np.bool_], probabilitie
 
 
 def _chunks(
-    wanted: NDArray[np.generic], ignore: int, within: NDArray[np.bool_] | None
+    wanted: NDArray[np.generic], ignore: int, region: NDArray[np.bool_] | None
 ) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
     """Pieces of a flat image that bound the memory, with what counts in each."""
-    region = None if within is None else within.reshape(-1)
     for start in range(0, wanted.size, _CHUNK):
         part = slice(start, start + _CHUNK)
         kept = np.asarray(wanted[part] != ignore)

@@ -76,7 +76,7 @@ def score_case(
         return rows
     left_out = reference == ignore
     if within is not None:
-        left_out |= ~within.astype(bool)
+        left_out |= within == 0
     if left_out.any():
         reference, prediction = np.where(left_out, 0, reference), np.where(left_out, 0, prediction)
     surfaces = surface_scores_by_class(

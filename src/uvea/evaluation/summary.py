@@ -14,7 +14,7 @@ from statistics import fmean
 from uvea.errors import DatasetError
 from uvea.evaluation.intervals import FEW, RESAMPLES, Interval, bootstrap_mean
 from uvea.evaluation.overlap import dice, iou, precision, recall, specificity
-from uvea.evaluation.table import METRICS, CaseScore, Metric, claim, unwritable
+from uvea.evaluation.table import METRICS, CaseScore, Metric, Value, claim, discard, unwritable
 
 SHOWN = 5
 """Best and worst cases that are named."""
@@ -56,8 +56,12 @@ class MetricSummary:
     mean_finite: float | None = None
     """Over the finite values; None where there are none."""
 
+    mean_groups_finite: float | None = None
+    """As `mean_groups`, of the finite values alone; only where some are infinite."""
+
     low_finite: float | None = None
-    """As `low`, of the finite values alone; only where some are infinite."""
+    """Lower end of the interval of `mean_groups_finite` where there are groups, else of `mean_finite`; only where some
+    are infinite."""
 
     high_finite: float | None = None
     """Its upper end."""
@@ -98,8 +102,8 @@ class Summary:
 
     foreground: Mapping[str, MetricSummary]
     """Mean over the foreground classes of their means, by name of the metric; sums for `n_infinite`. `n` is the number
-    of cases. Spread and interval are those of the mean within a case, and left out unless every foreground class has
-    a value in every case. Counts and volumes have no such mean."""
+    of cases. Spread and interval are those of the mean within a case, and left out unless every class that is averaged
+    has a finite value in every case: else they would be of another mean. Counts and volumes have no such mean."""
 
     missing: tuple[str, ...] = ()
     """Cases without a prediction, scored as empty."""
@@ -161,7 +165,7 @@ def summarise(
         foreground=_foreground(rows, classes, resamples=resamples),
         missing=tuple(missing),
         errors=tuple(errors),
-        warnings=(*warnings, *_few(rows)) if resamples else tuple(warnings),
+        warnings=(*warnings, *_few(rows, classes)) if resamples else tuple(warnings),
         settings=dict(settings or {}),
     )
 
@@ -200,7 +204,7 @@ def write_json(path: Path, content: Mapping[str, object], *, overwrite: bool = F
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def _plain(metrics: Mapping[str, MetricSummary]) -> dict[str, object]:
@@ -220,14 +224,36 @@ def _without_infinity(content: object) -> object:
     return content
 
 
-def _few(rows: Sequence[CaseScore]) -> list[str]:
-    """The warning of definition 5, for the units that intervals are made of."""
-    units = {("group", row.group) if row.group is not None else ("case", row.case) for row in rows}
-    if len(units) >= FEW:
-        return []
+def _few(rows: Sequence[CaseScore], classes: Sequence[ClassSummary]) -> list[str]:
+    """The warning of definition 5, for the units that intervals are made of: all, or those with a finite value."""
+    units = {_unit(row) for row in rows}
     what = "group" if any(row.group is not None for row in rows) else "case"
-    number = f"{len(units)} {what}{'' if len(units) == 1 else 's'}"
-    return [f"{number}: with fewer than {FEW} the intervals are rough"]
+    if len(units) < FEW:
+        number = f"{len(units)} {what}{'' if len(units) == 1 else 's'}"
+        return [f"{number}: with fewer than {FEW} the intervals are rough"]
+    fewer = []
+    for entry in classes:
+        of_class = [row for row in rows if row.label == entry.label]
+        for name, found in entry.metrics.items():
+            if found.low is None and found.low_finite is None:
+                continue
+            known = {_unit(row) for row in of_class if math.isfinite(_or_infinite(row.values.get(name)))}
+            if len(known) < FEW:
+                fewer.append((len(known), f"{METRICS[name].title} of {entry.class_name}"))
+    if not fewer:
+        return []
+    n, which = min(fewer, key=lambda one: one[0])
+    some = "one interval is" if len(fewer) == 1 else f"{len(fewer)} intervals are"
+    return [f"{some} rough, over fewer than {FEW} {what}s with a finite value: {which} has {n}"]
+
+
+def _unit(row: CaseScore) -> tuple[str, str]:
+    """What an interval draws: the group of a case, or the case where it has none."""
+    return ("case", row.case) if row.group is None else ("group", row.group)
+
+
+def _or_infinite(value: Value) -> float:
+    return math.inf if value is None else float(value)
 
 
 def _summarise_class(
@@ -256,7 +282,8 @@ def _summarise_metric(
 ) -> MetricSummary:
     defined = [(row, float(value)) for row in rows if (value := row.values.get(metric.name)) is not None]
     values = [value for _, value in defined]
-    finite = [value for value in values if math.isfinite(value)]
+    within_reach = [(row, value) for row, value in defined if math.isfinite(value)]
+    finite = [value for _, value in within_reach]
     present = [value for row, value in defined if row.flag in ("", "missed")]
     grouped = any(row.group is not None for row in rows)
     groups = [row.group for row, _ in defined] if grouped else None
@@ -273,6 +300,7 @@ def _summarise_metric(
         mean_groups=_mean_of_groups(defined) if grouped else None,
         n_infinite=len(values) - len(finite),
         mean_finite=fmean(finite) if finite else None,
+        mean_groups_finite=_mean_of_groups(within_reach) if grouped and 0 < len(finite) < len(values) else None,
         best=_ranked(metric, scored),
         worst=_ranked(metric, scored, worst=True),
         **_ends(interval),
@@ -292,8 +320,7 @@ def _ends(interval: Interval | None) -> dict[str, float | None]:
 def _mean_of_groups(defined: Sequence[tuple[CaseScore, float]]) -> float:
     members: dict[tuple[str, str], list[float]] = {}
     for row, value in defined:
-        key = ("case", row.case) if row.group is None else ("group", row.group)
-        members.setdefault(key, []).append(value)
+        members.setdefault(_unit(row), []).append(value)
     return fmean(map(fmean, members.values()))
 
 
@@ -336,7 +363,7 @@ def _mean_over_classes(
         if row.label > 0 and value is not None:
             within.setdefault(row.case, []).append(float(value))
     scored = [(case, fmean(values)) for case, values in within.items()]
-    complete = len(within) == len(groups) and len({len(values) for values in within.values()}) == 1
+    complete = all(len(within.get(case, ())) == len(averages) and math.isfinite(fmean(within[case])) for case in groups)
     grouped = any(group is not None for group in groups.values())
     interval = None
     if resamples and complete:
@@ -350,6 +377,7 @@ def _mean_over_classes(
         known = [value for entry in averages if (value := of(entry)) is not None]
         return fmean(known) if known else None
 
+    finite_groups = over_classes(lambda entry: entry.mean_groups_finite if entry.n_infinite else entry.mean_groups)
     return MetricSummary(
         metric=metric.name,
         n=len(scored),
@@ -359,6 +387,7 @@ def _mean_over_classes(
         mean_groups=over_classes(lambda entry: entry.mean_groups),
         n_infinite=sum(entry.n_infinite for entry in averages),
         mean_finite=over_classes(lambda entry: entry.mean_finite),
+        mean_groups_finite=finite_groups if any(entry.n_infinite for entry in averages) else None,
         best=_ranked(metric, scored),
         worst=_ranked(metric, scored, worst=True),
         **_ends(interval),
@@ -409,18 +438,20 @@ def _pooled_objects(metric: Metric, rows: Sequence[CaseScore]) -> float | None:
     """Pool the scores of objects, whose counts follow from score and number of objects of each image.
 
     With r reference and p predicted objects, AP = TP/(r + p - TP); F1 and PQ have (r + p)/2 and SEG has r below.
+    Where no image has an object, the pool is as one such image: 1, and SEG is not defined.
     """
     found = [
         (float(value), int(row.values["objects"] or 0), int(row.values["objects_predicted"] or 0))
         for row in rows
         if (value := row.values.get(metric.name)) is not None and "objects" in row.values
     ]
-    if metric.name.startswith("ap_"):
-        every = sum(n + p for _, n, p in found)
-        tp = sum(round(ap * (n + p) / (1 + ap)) for ap, n, p in found)
-        return _rate(tp, every - tp)
-    if metric.name not in ("f1", "pq", "seg"):
+    if not found or not (metric.name.startswith("ap_") or metric.name in ("f1", "pq", "seg")):
         return None
     weights = [n if metric.name == "seg" else n + p for _, n, p in found]
     whole = sum(weights)
-    return sum(value * weight for (value, _, _), weight in zip(found, weights, strict=True)) / whole if whole else None
+    if not whole:
+        return None if metric.name == "seg" else 1.0
+    if metric.name.startswith("ap_"):
+        tp = sum(round(ap * weight / (1 + ap)) for (ap, _, _), weight in zip(found, weights, strict=True))
+        return tp / (whole - tp)
+    return sum(value * weight for (value, _, _), weight in zip(found, weights, strict=True)) / whole

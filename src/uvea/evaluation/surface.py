@@ -1,24 +1,23 @@
 """How far the surfaces of two masks lie apart: Hausdorff and mean distances, normalised surface Dice.
 
-Definition 3 of the metrics page is here, and beside it, with names that end in _surfel, the convention of
-surface elements weighted by their area. It knows arrays, labels and a spacing: no files, no tables.
+Definition 3 of the metrics page is here. The other common convention, of surface elements weighted by their area, is
+in `surfels.py`. It knows arrays, labels and a spacing: no files, no tables.
 
     masks -> border voxels, slab by slab -> nearest border voxel of the other mask -> scores
 
 Nothing as large as the masks is made, except where many border voxels or far ones make a distance transform
-cheaper than a tree (`_nearest`).
+cheaper than a tree (`nearest.py`).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uvea.errors import DatasetError, ShapeError
+from uvea.evaluation.nearest import Distances, Surface, distances
+from uvea.evaluation.overlap import axes_by_stride
 
 SLAB_VOXELS = 2**20
 """Voxels whose border is found at a time, so that the work stays in the processor's cache."""
@@ -26,29 +25,8 @@ SLAB_VOXELS = 2**20
 ROUNDING = 1e-9
 """Relative slack where a sum or a distance is compared with a limit: three steps of 0.1 are within 0.3."""
 
-# Costs that choose between tree and transform, in µs on one core of 2026; only their ratios matter. A query looks
-# at the targets that are hardly farther than the nearest one: few beside a surface, thousands at a sphere's centre.
-BUILD_US = 0.2
-QUERY_US = 0.7
-CANDIDATE_US = 0.05
-TRANSFORM_US = 0.16
-LEAF_POINTS = 64
-"""Of the tree. 64 builds and finds far points faster than 16, and near ones as fast (measured, 2D and 3D)."""
-
-SAMPLE = 64
-"""Queries from which the cost of all is estimated."""
-
-MANY_POINTS = 10_000
-"""From here on threads pay, and so does an estimate of the cost."""
-
 Labels = NDArray[np.generic]
 """Whole numbers or bool, any number of axes."""
-
-Distances = NDArray[np.float64]
-"""(n,), in units of the spacing."""
-
-Points = NDArray[np.int32]
-"""(n, axes): indices of voxels or cells. int32, because masks of noise have as many borders as voxels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +47,6 @@ class SurfaceScores:
 
     nsd: float
     """Normalised surface Dice: the share of both surfaces within the tolerance, in [0, 1]."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Surface:
-    """Where one mask has its surface, and where the other one has it too."""
-
-    points: Points
-    shared: NDArray[np.bool_]
-    """(n,): True where the distance is 0 because both surfaces have this point."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,8 +83,8 @@ def border(mask: Labels) -> NDArray[np.bool_]:
         >>> int(border(np.ones((3, 3), bool)).sum())
         8
     """
-    whole = _as_binary(mask, "mask")
-    _checked(whole, whole, None)
+    whole = as_binary(mask, "mask")
+    checked(whole, whole, None)
     return _border_of(whole, 0, whole.shape[0], background=False)
 
 
@@ -138,12 +107,12 @@ def surface_distances(
         ShapeError: if the shapes differ, or the spacing has another number of values than there are axes.
         DatasetError: if a mask holds floats, or the spacing is not positive.
     """
-    first, second = _as_binary(reference, "reference"), _as_binary(prediction, "prediction")
-    steps = _checked(first, second, spacing)
-    order = _axes_by_stride(first)
+    first, second = as_binary(reference, "reference"), as_binary(prediction, "prediction")
+    steps = checked(first, second, spacing)
+    order = axes_by_stride(first)
     first, second = first.transpose(order), second.transpose(order)
     borders = _borders(first, second, background=False)
-    return _distances(*_surfaces_of(borders, 1, first.shape), steps[order], threads)
+    return distances(*_surfaces_of(borders, 1, first.shape), steps[order], threads)
 
 
 def surface_scores(
@@ -175,7 +144,7 @@ def surface_scores(
         >>> surface_scores(here, there, tolerance=2.0).hd
         3.0
     """
-    first, second = _as_binary(reference, "reference"), _as_binary(prediction, "prediction")
+    first, second = as_binary(reference, "reference"), as_binary(prediction, "prediction")
     scores = surface_scores_by_class(first, second, classes=(1,), tolerance=tolerance, spacing=spacing, threads=threads)
     return scores[1]
 
@@ -205,125 +174,112 @@ def surface_scores_by_class(
     Raises:
         ShapeError, DatasetError: as `surface_scores`.
     """
-    steps = _checked(reference, prediction, spacing)
-    _refuse_tolerance(tolerance)
-    order = _axes_by_stride(reference)
+    reference, prediction = np.asarray(reference), np.asarray(prediction)
+    steps = checked(reference, prediction, spacing)
+    refuse_tolerance(tolerance)
+    order = axes_by_stride(reference)
     first, second = reference.transpose(order), prediction.transpose(order)
     borders = _borders(first, second, background=0 in classes)
     return {
-        label: _scores(*_distances(*_surfaces_of(borders, label, first.shape), steps[order], threads), tolerance)
+        label: _scores(*distances(*_surfaces_of(borders, label, first.shape), steps[order], threads), tolerance)
         for label in classes
     }
 
 
 def hd(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """Hausdorff distance, in units of the spacing. Arguments, empty masks and errors as `surface_scores`."""
+    """Hausdorff distance: the largest distance from a border voxel of one mask to the border of the other.
+
+    Args:
+        reference: (…), True or not 0 is foreground.
+        prediction: same shape.
+        spacing: voxel size per array axis; None is 1 for all.
+
+    Returns:
+        In the unit of the spacing, 0 or more. Both masks empty: 0; exactly one: inf.
+
+    Raises:
+        ShapeError, DatasetError: as `surface_scores`.
+
+    Source: Huttenlocher et al., IEEE TPAMI 1993;15(9):850.
+    """
     return surface_scores(reference, prediction, tolerance=0.0, spacing=spacing).hd
 
 
 def hd95(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """The larger directed 95th percentile, linear interpolation. Arguments and the rest as `surface_scores`."""
+    """The larger of the two directed 95th percentiles of the distances between borders, linear interpolation.
+
+    Args:
+        reference: (…), True or not 0 is foreground.
+        prediction: same shape.
+        spacing: voxel size per array axis; None is 1 for all.
+
+    Returns:
+        In the unit of the spacing, 0 or more. Both masks empty: 0; exactly one: inf.
+
+    Raises:
+        ShapeError, DatasetError: as `surface_scores`.
+
+    Source: as in Menze et al., IEEE TMI 2015;34(10):1993 (BRATS).
+    """
     return surface_scores(reference, prediction, tolerance=0.0, spacing=spacing).hd95
 
 
 def assd(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """Mean distance over both directions pooled. Arguments, empty masks and errors as `surface_scores`."""
+    """Average symmetric surface distance: the mean over the border voxels of both masks, pooled.
+
+    Args:
+        reference: (…), True or not 0 is foreground.
+        prediction: same shape.
+        spacing: voxel size per array axis; None is 1 for all.
+
+    Returns:
+        In the unit of the spacing, 0 or more. Both masks empty: 0; exactly one: inf.
+
+    Raises:
+        ShapeError, DatasetError: as `surface_scores`.
+
+    Source: Heimann et al., IEEE TMI 2009;28(8):1251.
+    """
     return surface_scores(reference, prediction, tolerance=0.0, spacing=spacing).assd
 
 
 def masd(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """Mean of the two directed mean distances. Arguments, empty masks and errors as `surface_scores`."""
+    """Mean average surface distance: the mean of the two directed mean distances.
+
+    Args:
+        reference: (…), True or not 0 is foreground.
+        prediction: same shape.
+        spacing: voxel size per array axis; None is 1 for all.
+
+    Returns:
+        In the unit of the spacing, 0 or more. Both masks empty: 0; exactly one: inf.
+
+    Raises:
+        ShapeError, DatasetError: as `surface_scores`.
+
+    Source: Maier-Hein et al., Nature Methods 2024;21:195 (Metrics Reloaded).
+    """
     return surface_scores(reference, prediction, tolerance=0.0, spacing=spacing).masd
 
 
 def nsd(reference: Labels, prediction: Labels, *, tolerance: float, spacing: Sequence[float] | None = None) -> float:
-    """Share of border voxels within the tolerance, in [0, 1]. Arguments and the rest as `surface_scores`."""
-    return surface_scores(reference, prediction, tolerance=tolerance, spacing=spacing).nsd
-
-
-def surfel_scores(
-    reference: Labels,
-    prediction: Labels,
-    *,
-    tolerance: float,
-    spacing: Sequence[float] | None = None,
-    threads: int = -1,
-) -> SurfaceScores:
-    """The same scores by surface elements (surfels) and their area, instead of border voxels.
-
-    A surfel is a cell between 2×2 (or 2×2×2) neighbouring voxels of which some are foreground and some are not;
-    outside the array there is no foreground. Its area is that of the marching-cubes surface in it, in 2D the length
-    of the marching-squares line. Distances run between cell centres; percentiles, means and NSD are weighted by area.
-    The 95th percentile is the smallest distance that at least 95 % of the area does not exceed.
+    """Normalised surface Dice: the share of border voxels, both masks pooled, within the tolerance of the other border.
 
     Args:
-        reference: (y, x) or (z, y, x), True or not 0 is foreground.
+        reference: (…), True or not 0 is foreground.
         prediction: same shape.
-        tolerance: distance up to which a surfel counts as right, in the unit of the spacing.
+        tolerance: distance up to which a border voxel counts as right, in the unit of the spacing.
         spacing: voxel size per array axis; None is 1 for all.
-        threads: for large masks; -1 is one per core.
 
     Returns:
-        Scores; those of empty masks by definition 2.
+        In [0, 1]. Both masks empty: 1; exactly one: 0.
 
     Raises:
-        ShapeError, DatasetError: as `surface_scores`; also for masks that are not 2D or 3D.
+        ShapeError, DatasetError: as `surface_scores`.
 
-    Source: Nikolov et al., J Med Internet Res 2021;23(7):e26151, and the package surface-distance 0.1, with which
-    the figures agree. It gives the two directed mean distances: `masd` is their mean, `assd` pools both by area.
+    Source: Nikolov et al., J Med Internet Res 2021;23(7):e26151 (there with surfels, see `nsd_surfel`).
     """
-    first, second = _as_binary(reference, "reference"), _as_binary(prediction, "prediction")
-    steps = _checked(first, second, spacing)
-    _refuse_tolerance(tolerance)
-    if first.ndim not in (2, 3):
-        raise ShapeError(f"surfels need (y, x) or (z, y, x), got {first.ndim} axes", hint="use `surface_scores`")
-    box = _joint_box(first, second)
-    if box is None:
-        return NOTHING_THERE
-    codes = [_cell_codes(mask[box]) for mask in (first, second)]
-    full = 2 ** (2**first.ndim) - 1
-    cells = [(code > 0) & (code < full) for code in codes]
-    if not (cells[0].any() and cells[1].any()):
-        return ONE_MISSING
-    both = cells[0] & cells[1]
-    surfaces = [_Surface(points=np.argwhere(cell).astype(np.int32), shared=both[cell]) for cell in cells]
-    there, back = _distances(surfaces[0], surfaces[1], steps, threads)
-    areas = _surfel_areas(tuple(steps.tolist()))
-    return _weighted_scores(
-        (there, areas[codes[0][cells[0]]]), (back, areas[codes[1][cells[1]]]), tolerance * (1 + ROUNDING)
-    )
-
-
-def hd_surfel(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """Hausdorff distance between surfels. Arguments, empty masks, errors and source as `surfel_scores`."""
-    return surfel_scores(reference, prediction, tolerance=0.0, spacing=spacing).hd
-
-
-def hd95_surfel(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """The larger directed 95th percentile by area. Arguments and the rest as `surfel_scores`."""
-    return surfel_scores(reference, prediction, tolerance=0.0, spacing=spacing).hd95
-
-
-def assd_surfel(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """Mean distance by area over both directions pooled. Arguments and the rest as `surfel_scores`."""
-    return surfel_scores(reference, prediction, tolerance=0.0, spacing=spacing).assd
-
-
-def masd_surfel(reference: Labels, prediction: Labels, *, spacing: Sequence[float] | None = None) -> float:
-    """Mean of the two directed means by area. Arguments and the rest as `surfel_scores`."""
-    return surfel_scores(reference, prediction, tolerance=0.0, spacing=spacing).masd
-
-
-def nsd_surfel(
-    reference: Labels, prediction: Labels, *, tolerance: float, spacing: Sequence[float] | None = None
-) -> float:
-    """Share of the area of both surfaces within the tolerance. Arguments and the rest as `surfel_scores`."""
-    return surfel_scores(reference, prediction, tolerance=tolerance, spacing=spacing).nsd
-
-
-def _axes_by_stride(mask: Labels) -> list[int]:
-    """The axes in the order in which they lie in memory: volumes from NIfTI files have the last one outermost."""
-    return sorted(range(mask.ndim), key=lambda axis: -abs(mask.strides[axis]))
+    return surface_scores(reference, prediction, tolerance=tolerance, spacing=spacing).nsd
 
 
 def _borders(reference: Labels, prediction: Labels, *, background: bool) -> tuple[_Borders, _Borders]:
@@ -377,68 +333,16 @@ def _border_of(labels: Labels, start: int, stop: int, *, background: bool) -> ND
     return edge
 
 
-def _surfaces_of(borders: tuple[_Borders, _Borders], label: int, shape: tuple[int, ...]) -> tuple[_Surface, _Surface]:
-    def surface(side: _Borders) -> _Surface:
+def _surfaces_of(borders: tuple[_Borders, _Borders], label: int, shape: tuple[int, ...]) -> tuple[Surface, Surface]:
+    def surface(side: _Borders) -> Surface:
         chosen = side.label == label
         index = side.index[chosen]
         points = np.empty((len(index), len(shape)), np.int32)
         for axis, at in enumerate(np.unravel_index(index, shape)):
             points[:, axis] = at
-        return _Surface(points=points, shared=side.shared[chosen])
+        return Surface(points=points, shared=side.shared[chosen])
 
     return surface(borders[0]), surface(borders[1])
-
-
-def _distances(
-    reference: _Surface, prediction: _Surface, spacing: NDArray[np.float64], threads: int
-) -> tuple[Distances, Distances]:
-    def directed(source: _Surface, target: _Surface) -> Distances:
-        distances = np.zeros(len(source.points))
-        if len(target.points) == 0:
-            distances.fill(np.inf)
-        elif not source.shared.all():
-            distances[~source.shared] = _nearest(source.points[~source.shared], target.points, spacing, threads)
-        return distances
-
-    return directed(reference, prediction), directed(prediction, reference)
-
-
-def _nearest(queries: Points, targets: Points, spacing: NDArray[np.float64], threads: int) -> Distances:
-    """Distance from each query to the nearest target, by whichever way costs less.
-
-    A tree costs per point and needs memory for these only. It loses where the points are most of the volume, and
-    where so many targets are about equally far that it has to look at them all: a sphere seen from inside.
-    """
-    low = np.minimum(queries.min(axis=0), targets.min(axis=0))
-    high = np.maximum(queries.max(axis=0), targets.max(axis=0))
-    transform_us = TRANSFORM_US * float(np.prod(high - low + 1.0))
-    many = len(queries) + len(targets) > MANY_POINTS
-    if many and BUILD_US * len(targets) + QUERY_US * len(queries) > transform_us:
-        return _by_transform(queries - low, targets - low, spacing)
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(targets * spacing, leafsize=LEAF_POINTS, balanced_tree=False)
-    places = queries * spacing
-    if many and len(queries) > SAMPLE:
-        sample = places[:: len(places) // SAMPLE]
-        reach = tree.query(sample)[0] + 2 * float(np.prod(spacing)) ** (1 / len(spacing))
-        candidates = float(np.mean(tree.query_ball_point(sample, reach, return_length=True)))
-        if CANDIDATE_US * candidates * len(queries) > transform_us:
-            return _by_transform(queries - low, targets - low, spacing)
-    return np.asarray(tree.query(places, workers=threads if many else 1)[0], dtype=np.float64)
-
-
-def _by_transform(queries: Points, targets: Points, spacing: NDArray[np.float64]) -> Distances:
-    """`_nearest` by the exact Euclidean distance transform of the box from 0 to the last point."""
-    from scipy.ndimage import distance_transform_edt
-
-    free = np.ones(np.maximum(queries.max(axis=0), targets.max(axis=0)) + 1, np.bool_)
-    free[tuple(targets.T)] = False
-    # Only where the nearest target is: the distances themselves would take three float64 volumes more.
-    nearest = distance_transform_edt(free, sampling=spacing, return_distances=False, return_indices=True)
-    at = tuple(queries.T)
-    steps = np.stack([nearest[axis][at] - at[axis] for axis in range(len(at))], axis=1) * spacing
-    return np.asarray(np.sqrt((steps**2).sum(axis=1)), dtype=np.float64)
 
 
 def _scores(there: Distances, back: Distances, tolerance: float) -> SurfaceScores:
@@ -455,95 +359,20 @@ def _scores(there: Distances, back: Distances, tolerance: float) -> SurfaceScore
     )
 
 
-def _weighted_scores(
-    there: tuple[Distances, Distances], back: tuple[Distances, Distances], limit: float
-) -> SurfaceScores:
-    """As `_scores`, for distances with their areas; neither is empty."""
-    sides = (there, back)
-    total = [float(area.sum()) for _, area in sides]
-    moments = [float((distance * area).sum()) for distance, area in sides]
-    within = [float(area[distance <= limit].sum()) for distance, area in sides]
-    return SurfaceScores(
-        hd=float(max(distance.max() for distance, _ in sides)),
-        hd95=max(_weighted_percentile(distance, area, 0.95) for distance, area in sides),
-        assd=sum(moments) / sum(total),
-        masd=(moments[0] / total[0] + moments[1] / total[1]) / 2,
-        nsd=sum(within) / sum(total),
-    )
-
-
-def _weighted_percentile(distances: Distances, areas: Distances, share: float) -> float:
-    order = np.lexsort((areas, distances))
-    reached = np.cumsum(areas[order]) / areas.sum()
-    return float(distances[order[min(int(np.searchsorted(reached, share * (1 - ROUNDING))), len(order) - 1)]])
-
-
-def _joint_box(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest box around the foreground of both masks; None where there is none."""
-    box = []
-    for axis in range(first.ndim):
-        others = tuple(other for other in range(first.ndim) if other != axis)
-        taken = np.flatnonzero(first.any(axis=others) | second.any(axis=others))
-        if len(taken) == 0:
-            return None
-        box.append(slice(int(taken[0]), int(taken[-1]) + 1))
-    return tuple(box)
-
-
-def _cell_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Which corners of each cell are foreground, one bit per corner in C order; an axis has one cell more than voxels.
-
-    Cell i lies between the voxels i - 1 and i.
-    """
-    padded = np.pad(mask, 1).view(np.uint8)
-    codes = np.zeros([length + 1 for length in mask.shape], np.uint8)
-    for bit, corner in enumerate(product((0, 1), repeat=mask.ndim)):
-        part = padded[tuple(slice(at, at + length) for at, length in zip(corner, codes.shape, strict=True))]
-        codes |= part << np.uint8(bit)
-    return codes
-
-
-@cache
-def _surfel_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
-    """Area of the surface in a cell by its code, (16,) lengths in 2D or (256,) areas in 3D."""
-    areas = np.zeros(2 ** (2 ** len(spacing)))
-    last = len(areas) - 1
-    for code in range(1, last):
-        # A cell and its complement have one surface. Where marching cubes draws two, that around the fewer
-        # corners counts: the other way round, the table differs from the package's in 44 codes.
-        fewer = code if code.bit_count() * 2 <= last.bit_length() else last - code
-        corners = np.array([fewer >> bit & 1 for bit in range(last.bit_length())]).reshape((2,) * len(spacing))
-        areas[code] = _length(corners, spacing) if len(spacing) == 2 else _area(corners, spacing)
-    areas.flags.writeable = False
-    return areas
-
-
-def _length(corners: NDArray[np.int_], spacing: tuple[float, ...]) -> float:
-    """Of the marching-squares line in a cell: a corner alone is cut off between the middles of its two edges."""
-    if corners.sum() == 2 and corners[0, 0] != corners[1, 1]:
-        return spacing[1] if corners[0, 0] == corners[0, 1] else spacing[0]
-    diagonal = math.hypot(*spacing) / 2
-    return diagonal * (2 if corners.sum() == 2 else 1)
-
-
-def _area(corners: NDArray[np.int_], spacing: tuple[float, ...]) -> float:
-    """Of the triangles of Lorensen and Cline's marching cubes in a cell, SIGGRAPH 1987."""
-    from skimage.measure import marching_cubes
-
-    cell = corners.astype(np.float32)
-    vertices, faces, _, _ = marching_cubes(cell, 0.5, method="lorensen")  # type: ignore[no-untyped-call]
-    a, b, c = (vertices[faces[:, corner]].astype(np.float64) * spacing for corner in range(3))
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
-
-
-def _as_binary(mask: Labels, what: str) -> NDArray[np.bool_]:
+def as_binary(mask: Labels, what: str) -> NDArray[np.bool_]:
+    """A mask as bool, without a copy where it is. Floats are a DatasetError that names `what` it is."""
+    mask = np.asarray(mask)
     if mask.dtype.kind not in "biu":
         raise DatasetError(f"the {what} is of type {mask.dtype}", hint="give a mask of whole numbers or True and False")
     return np.asarray(mask if mask.dtype.kind == "b" else mask != 0, dtype=np.bool_)
 
 
-def _checked(reference: Labels, prediction: Labels, spacing: Sequence[float] | None) -> NDArray[np.float64]:
-    """The spacing as an array, after both masks and it were found to fit together."""
+def checked(reference: Labels, prediction: Labels, spacing: Sequence[float] | None) -> NDArray[np.float64]:
+    """The spacing as an array, 1 for None, after both masks and it were found to fit together.
+
+    Raises:
+        ShapeError, DatasetError: as `surface_distances`.
+    """
     for mask, what in ((reference, "reference"), (prediction, "prediction")):
         if mask.dtype.kind not in "biu":
             raise DatasetError(f"the {what} is of type {mask.dtype}", hint="give whole numbers as labels")
@@ -565,7 +394,8 @@ def _checked(reference: Labels, prediction: Labels, spacing: Sequence[float] | N
     return steps
 
 
-def _refuse_tolerance(tolerance: float) -> None:
+def refuse_tolerance(tolerance: float) -> None:
+    """Raise DatasetError for a tolerance that is no distance."""
     if not tolerance >= 0:
         raise DatasetError(f"the tolerance is {tolerance:g}", hint="give a distance of 0 or more")
 

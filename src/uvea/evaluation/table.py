@@ -4,6 +4,7 @@ One row per case and class is the result; everything else is derived from it in 
 metric adds one entry to `METRICS`. Nothing here knows masks or computes a score.
 """
 
+import contextlib
 import csv
 import os
 from collections.abc import Mapping, Sequence
@@ -198,7 +199,7 @@ def write_csv(path: Path, rows: Sequence[CaseScore], *, overwrite: bool = False)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def read_csv(path: Path) -> list[CaseScore]:
@@ -266,6 +267,12 @@ def claim(path: Path, overwrite: bool) -> Path:
     except OSError as error:
         raise unwritable(path, error) from error
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def discard(temporary: Path) -> None:
+    """Remove what is left of a temporary file; where that fails, the error before it is the one to tell."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:

@@ -12,15 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from uvea.errors import DatasetError, OutputError
+from uvea.datasets.names import listed
+from uvea.errors import DatasetError
 from uvea.evaluation.compare import Comparison, compare
 from uvea.evaluation.summary import write_json
-from uvea.evaluation.table import METRICS, CaseScore, Metric, claim, read_csv, unwritable
-from uvea.workflows.evaluate import SCORES_NAME, SUMMARY_NAME, TOLERANCE, evaluate
-from uvea.workflows.evaluation_text import aligned, unit_text, value_text
+from uvea.evaluation.table import METRICS, CaseScore, Metric, claim, discard, read_csv, unwritable
+from uvea.workflows.evaluate import (
+    SCORES_NAME,
+    SUMMARY_NAME,
+    TOLERANCE,
+    IncompleteError,
+    evaluate,
+    refuse_folder,
+)
+from uvea.workflows.evaluation_text import aligned, unit_text, value_text, wrapped
 from uvea.workflows.events import Listener, silent
+from uvea.workflows.matching import Failure
 
 JSON_NAME = "compare.json"
 CSV_NAME = "compare.csv"
@@ -28,6 +36,9 @@ COLUMNS = (
     *("label", "class", "metric", "unit", "n", "first", "second"),
     *("difference", "low", "high", "better", "worse", "equal", "sentence"),
 )
+
+COMPARED = ("unit", "tolerance", "within", "ignored value")
+"""Settings that must be those of both."""
 
 USUAL = ("dice", "iou", "hd95", "nsd", "mean_ap", "pq", "v_rand", "v_info")
 """Metrics that are compared unless others are named, where both have them."""
@@ -42,20 +53,40 @@ class ComparedFiles:
     """One per metric and foreground class, in this order."""
 
     means: tuple[tuple[float | None, float | None], ...]
-    """Of the first and the second for each comparison, over the cases where both are finite."""
+    """Of the first and the second for each comparison, over the cases where both are finite; where there are groups,
+    over the groups, as the difference is."""
 
-    def table(self) -> str:
-        """Aligned text: a line per class and metric, then what can be said about each."""
-        return _as_text(self)
+    def table(self, *, width: int | None = None) -> str:
+        """Aligned text: a line per class and metric, then what can be said about each.
+
+        Args:
+            width: columns of the terminal, beyond which the table goes on below; None for one line per sentence.
+        """
+        return _as_text(self, width)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
     rows: list[CaseScore]
-    unit: str | None
-    """Of distances; None where nobody wrote it down."""
+    settings: Mapping[str, object]
+    """How they were scored; empty where nobody wrote it down."""
 
-    tolerance: float | None
+    @property
+    def unit(self) -> str:
+        """Of distances; empty where nobody wrote it down."""
+        return str(self.settings.get("unit", ""))
+
+    def setting(self, name: str) -> object:
+        """In words; None where it makes no difference to what is compared, or nobody wrote it down."""
+        value = self.settings.get(name)
+        match name:
+            case "within" if self.settings:
+                return "no --within" if value is None else "--within"
+            case "ignored value" if self.settings:
+                return "none" if value is None else value
+            case "tolerance" if value is not None:
+                return float(str(value))  # "inf" in JSON
+        return value
 
 
 def compare_files(
@@ -74,6 +105,7 @@ def compare_files(
     within: str | Path | None = None,
     ignore_value: int | None = None,
     allow_missing: bool = False,
+    allow_extra: bool = False,
     workers: int | None = None,
     overwrite: bool = False,
     listen: Listener | None = None,
@@ -95,6 +127,7 @@ def compare_files(
         within: as `uvea.evaluate`.
         ignore_value: as `uvea.evaluate`.
         allow_missing: as `uvea.evaluate`.
+        allow_extra: as `uvea.evaluate`.
         workers: as `uvea.evaluate`.
         overwrite: whether files in `out` may be replaced.
         listen: told of progress and warnings.
@@ -103,15 +136,14 @@ def compare_files(
         ComparedFiles.
 
     Raises:
-        DatasetError: different cases or classes, a metric that one lacks, units or tolerances that differ, or masks
-            without a reference.
-        OutputError: files in `out` that exist already.
+        DatasetError: different cases or classes, a metric that one lacks, units, tolerances, regions or ignored
+            values that differ, masks without a reference, or a case that cannot be scored.
+        OutputError: `out` cannot be written to, or has such files already.
     """
     paths = Path(first), Path(second)
     folder = None if out is None else Path(out)
-    for name in (JSON_NAME, CSV_NAME):
-        if folder is not None and (folder / name).exists() and not overwrite:
-            raise OutputError(f"{folder / name} exists", hint="choose another --out, or add --overwrite")
+    if folder is not None:
+        refuse_folder(folder, (JSON_NAME, CSV_NAME), overwrite=overwrite)
     if unknown := [name for name in metrics if name not in METRICS]:
         raise DatasetError(f"there is no metric {unknown[0]}", hint=f"use some of {', '.join(METRICS)}")
     if reference is not None and all(_scores_file(path) for path in paths):
@@ -119,37 +151,42 @@ def compare_files(
             f"{paths[0]} and {paths[1]} are scores already, --reference {reference} is of no use",
             hint="leave --reference out",
         )
+    names = _names(paths)
 
     def table(path: Path) -> _Table:
         scores = _scores_file(path)
         if scores is not None:
             return _read(scores)
+        if not path.exists():
+            raise DatasetError(f"there is no file or folder '{path}'", hint="check the path; relative ones start here")
         if reference is None:
             raise DatasetError(
                 f"{path} holds no {SCORES_NAME}", hint="give the masks that are right with --reference, to score it now"
             )
-        found = evaluate(
-            path,
-            reference,
-            label_names=label_names,
-            groups=groups,
-            tolerance=tolerance,
-            distances=distances,
-            instances=instances,
-            em_membranes=em_membranes,
-            within=within,
-            ignore_value=ignore_value,
-            allow_missing=allow_missing,
-            workers=workers,
-            listen=listen or silent,
-        )
-        unit = str(found.summary.settings["unit"])
-        return _Table(rows=list(found.rows), unit=unit, tolerance=tolerance if distances else None)
+        try:
+            found = evaluate(
+                path,
+                reference,
+                label_names=label_names,
+                groups=groups,
+                tolerance=tolerance,
+                distances=distances,
+                instances=instances,
+                em_membranes=em_membranes,
+                within=within,
+                ignore_value=ignore_value,
+                allow_missing=allow_missing,
+                allow_extra=allow_extra,
+                workers=workers,
+                listen=listen or silent,
+            )
+        except IncompleteError as error:
+            raise _incomplete(path, error.scores.failures) from error
+        return _Table(rows=list(found.rows), settings=found.summary.settings)
 
     tables = table(paths[0]), table(paths[1])
-    names = _names(paths)
     unit = _common_unit(tables, names)
-    chosen = [METRICS[name] for name in metrics] or _usual(tables)
+    chosen = [METRICS[name] for name in dict.fromkeys(metrics)] or _usual(tables)
     rows = tuple([row for row in one.rows if row.label > 0] for one in tables)
     pairs = [
         (found, _means(found, *rows))
@@ -173,34 +210,49 @@ def _scores_file(path: Path) -> Path | None:
 
 
 def _read(path: Path) -> _Table:
-    """The rows, and their unit and tolerance from the summary beside them."""
-    settings: dict[str, Any] = {}
+    """The rows, and their settings from the summary beside them."""
+    rows = read_csv(path)
     try:
         settings = json.loads(path.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, LookupError):
-        settings = {}  # scores of a training have none
-    return _Table(rows=read_csv(path), unit=settings.get("unit"), tolerance=settings.get("tolerance"))
+        found = _Table(rows=rows, settings={name: settings[name] for name in COMPARED})
+        found.setting("tolerance")
+    except (OSError, ValueError, LookupError, TypeError):
+        return _Table(rows=rows, settings={})  # scores of a training have none, or it is not ours
+    return found
 
 
 def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
     """Short names that differ."""
+    files = [_scores_file(path) or path for path in paths]
+    if files[0] == files[1] or (files[0].exists() and files[1].exists() and files[0].samefile(files[1])):
+        raise DatasetError(f"{paths[0]} would be compared with itself", hint="name two different predictions")
     short = [path.parent.name if path.name == SCORES_NAME else path.name for path in paths]
     if all(short) and short[0] != short[1]:
         return short[0], short[1]
-    if paths[0] != paths[1]:
-        return str(paths[0]), str(paths[1])
-    raise DatasetError(f"{paths[0]} would be compared with itself", hint="name two different predictions")
+    return str(paths[0]), str(paths[1])
+
+
+def _incomplete(path: Path, failures: Sequence[Failure]) -> DatasetError:
+    """The error for predictions that could not all be scored: the others alone are not the same cases."""
+    first = failures[0]
+    if len(failures) == 1:
+        return DatasetError(first.problem, hint=first.hint)
+    names = listed(one.case for one in failures)
+    return DatasetError(
+        f"{len(failures)} cases of {path} could not be scored: {names}; the first: {first.problem}", hint=first.hint
+    )
 
 
 def _common_unit(tables: tuple[_Table, _Table], names: tuple[str, str]) -> str:
-    for what in ("unit", "tolerance"):
-        values = [getattr(one, what) for one in tables]
+    for what in COMPARED:
+        values = [one.setting(what) for one in tables]
         if None not in values and values[0] != values[1]:
+            first = values[0] if what == "within" else f"{what} {values[0]}"
             raise DatasetError(
-                f"{names[0]} was scored with {what} {values[0]}, {names[1]} with {values[1]}",
+                f"{names[0]} was scored with {first}, {names[1]} with {values[1]}",
                 hint="evaluate both in the same way",
             )
-    return next((one.unit for one in tables if one.unit), "")
+    return tables[0].unit or tables[1].unit
 
 
 def _usual(tables: tuple[_Table, _Table]) -> list[Metric]:
@@ -215,18 +267,22 @@ def _unit(metric: Metric, unit: str) -> str:
 def _means(
     found: Comparison, first: Sequence[CaseScore], second: Sequence[CaseScore]
 ) -> tuple[float | None, float | None]:
-    values = [
-        {row.case: row.values.get(found.metric) for row in rows if row.label == found.label} for rows in (first, second)
-    ]
-    pairs = [(values[0][case], values[1].get(case)) for case in values[0]]
-    finite = [
-        (before, after)
-        for before, after in pairs
-        if before is not None and after is not None and math.isfinite(before) and math.isfinite(after)
-    ]
-    if not finite:
+    later = {row.case: row for row in second if row.label == found.label}
+    members: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in first:
+        if row.label != found.label:
+            continue
+        before, after = row.values.get(found.metric), later[row.case].values.get(found.metric)
+        if before is None or after is None or not (math.isfinite(before) and math.isfinite(after)):
+            continue
+        group = row.group or later[row.case].group
+        key = ("case", row.case) if group is None else ("group", group)
+        members.setdefault(key, []).append((before, after))
+    if not members:
         return None, None
-    return fmean(before for before, _ in finite), fmean(after for _, after in finite)
+    columns = [zip(*pairs, strict=True) for pairs in members.values()]
+    means = [tuple(map(fmean, column)) for column in columns]
+    return fmean(before for before, _ in means), fmean(after for _, after in means)
 
 
 def _as_plain(result: ComparedFiles) -> dict[str, object]:
@@ -257,10 +313,10 @@ def _write_csv(path: Path, result: ComparedFiles, *, overwrite: bool) -> None:
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
-def _as_text(result: ComparedFiles) -> str:
+def _as_text(result: ComparedFiles, width: int | None) -> str:
     lines = [["class", "metric", *result.names, "difference", "better", "worse", "same"]]
     for found, means in zip(result.comparisons, result.means, strict=True):
         metric, difference = METRICS[found.metric], found.difference
@@ -270,8 +326,7 @@ def _as_text(result: ComparedFiles) -> str:
         title = f"{found.title} ({found.unit})" if found.unit else found.title
         counts = [str(count) for count in (found.n_better, found.n_worse, found.n_equal)]
         lines.append([found.class_name, title, *(value_text(metric, mean) for mean in means), change, *counts])
-    text = [aligned(lines, left=2), ""]
-    text += [f"{found.class_name}: {found.sentence()}" for found in result.comparisons]
+    text = [f"{found.class_name}: {found.sentence()}" for found in result.comparisons]
     for found in result.comparisons[:1]:
         for what, changes in (("most improved", found.most_improved), ("most worsened", found.most_worsened)):
             if changes:
@@ -286,4 +341,4 @@ def _as_text(result: ComparedFiles) -> str:
             f"these are {len(result.comparisons)} comparisons: of twenty without a real difference, one interval on "
             "average leaves zero out; choose the one that counts beforehand"
         )
-    return "\n".join(text)
+    return "\n".join([aligned(lines, left=2, keep=2, width=width), "", *(wrapped(one, width=width) for one in text)])

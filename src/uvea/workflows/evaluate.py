@@ -7,6 +7,7 @@ Nothing is scored on a guess: a missing prediction, a value that the reference d
 are failures of their case, which name the files. All other cases are scored and written all the same.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from uvea.evaluation.membranes import NOTHING, MembraneCurve, mean_curve
 from uvea.evaluation.probabilities import ProbabilityCounts
 from uvea.evaluation.rows import membrane_values, probability_values, with_values
 from uvea.evaluation.summary import Summary, summarise, write_json, write_summary
-from uvea.evaluation.table import CaseScore, write_csv
+from uvea.evaluation.table import CaseScore, unwritable, write_csv
 from uvea.images import suffix_of
 from uvea.workflows.crew import in_order, most_workers
 from uvea.workflows.evaluation_curves import curves_of
@@ -35,6 +36,7 @@ from uvea.workflows.score_pair import (
     Question,
     crashed_look,
     crashed_score,
+    is_ignored,
     look,
     score,
     with_probabilities,
@@ -82,9 +84,13 @@ class Scores:
         """Cases without a prediction, scored as empty."""
         return self.summary.missing
 
-    def table(self) -> str:
-        """The summary as aligned text: a line per class, one for their mean without the background, and remarks."""
-        return as_text(self.summary)
+    def table(self, *, width: int | None = None) -> str:
+        """The summary as aligned text: a line per class, one for their mean without the background, and remarks.
+
+        Args:
+            width: columns of the terminal, beyond which the table goes on below; None for one line per class.
+        """
+        return as_text(self.summary, width=width)
 
 
 class IncompleteError(DatasetError):
@@ -160,7 +166,7 @@ def evaluate(
             files that cannot be read, sizes or geometry that differ, values that are no class. Its `scores` hold all
             others, and are written.
         DatasetError: nothing pairs, an option is wrong, or no case could be scored.
-        OutputError: files in `out` that exist already.
+        OutputError: `out` cannot be written to, or has such files already.
 
     Example:
         uvea.evaluate("masks", "data/test/masks", out="scores").summary.dice.mean
@@ -168,7 +174,7 @@ def evaluate(
     tell = listen or silent
     folder = None if out is None else Path(out)
     if folder is not None:
-        _refuse_existing(folder, overwrite)
+        refuse_folder(folder, NAMES, overwrite=overwrite)
     _refuse_options(tolerance, workers, em_threshold)
     beside = Beside(
         within=_path(within),
@@ -178,6 +184,12 @@ def evaluate(
         allow_missing=allow_missing,
         allow_extra=allow_extra,
     )
+    for source in (predictions, reference):
+        if source is not None and not isinstance(source, str | Path):
+            raise DatasetError(
+                f"evaluate takes files and folders, not {type(source).__name__}",
+                hint="score arrays with uvea.metrics, such as uvea.metrics.hd95(reference, prediction)",
+            )
     matched = match(Path(predictions), _path(reference), beside=beside, tell=tell)
 
     questions = [
@@ -199,26 +211,31 @@ def evaluate(
         dims=_dims(looks),
         tolerance=tolerance if distances else None,
         instances=bool(instances),
-        pieces=_pieces(looks),
+        pieces=_pieces(looks, ignore_value),
         membranes=em_membranes,
         membrane_threshold=em_threshold,
         probabilities=any(pair.probabilities is not None for pair in pairs),
     )
-    _check(measures, instances=instances, tell=tell)
+    _check(measures, pairs, instances=instances, tell=tell)
 
     outcomes, counts = _score(pairs, measures, looks, workers=workers, tell=tell)
     failures += [one.failure for one in outcomes if one.failure is not None]
     scored = [one for one in outcomes if one.failure is None]
     if not scored:
         raise _nothing_scored(failures)
-    if without := [one.case for one in scored if one.without_unit]:
+    timed = {one.case for one in looks if one.axes.startswith("t")}
+    if without := [one.case for one in scored if one.without_unit and one.case not in timed]:
         warnings.append(f"no volumes and distances, because the files have no pixel size in {unit}: {listed(without)}")
+    if nothing := [one.case for one in scored if not any(one.rows[0][count] for count in ("tp", "fp", "fn", "tn"))]:
+        warnings.append(f"no pixel counts, so that there is nothing to be wrong and Dice is 1: {listed(nothing)}")
     warnings = [*matched.said, *warnings]
     for warning in warnings:
         tell(Message(warning, "warning"))
     failures.sort(key=lambda one: one.case)
     rows, curve = _with_membranes(scored)
     if folder is not None:
+        if overwrite:
+            _remove_what_follows(folder)
         write_csv(folder / SCORES_NAME, rows, overwrite=overwrite)  # first of all: it is what took the time
     summary = summarise(
         rows,
@@ -260,10 +277,19 @@ def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _refuse_existing(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file, scores need a folder", hint="choose another --out")
-    for name in NAMES:
+def refuse_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    """Refuse a folder that files of these names cannot be written to: before the work, not after it.
+
+    Raises:
+        OutputError: it is a file or below one, or may not be written to, or has such files and `overwrite` is not set.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not place.is_dir():
+        what = "a file" if place.exists() else "a link to nothing"
+        raise OutputError(f"{place} is {what}, {folder} cannot be a folder", hint="choose another --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"{place} may not be written to", hint="choose another --out")
+    for name in names:
         if (folder / name).exists() and not overwrite:
             raise OutputError(f"{folder / name} exists", hint="choose another --out, or add --overwrite")
 
@@ -294,7 +320,7 @@ def _look(questions: Sequence[Question], *, workers: int | None, tell: Listener)
 
 
 def _annotated(looks: Iterable[Look], ignore_value: int | None) -> set[Key]:
-    return {key for one in looks for key in one.values if key != ignore_value}
+    return {key for one in looks for key in one.values if not is_ignored(key, ignore_value)}
 
 
 def _labels(
@@ -328,11 +354,15 @@ def _labels(
 
 
 def _named_labels(names: Mapping[int, str], ignore_value: int | None) -> LabelMap:
-    if len(names) < 2 or len(set(names.values())) < len(names) or ignore_value in names:
-        said = ", ".join(f"{value}={name}" for value, name in names.items())
+    said = ", ".join(f"{value}={name}" for value, name in names.items())
+    if ignore_value in names:
         raise DatasetError(
-            f"the labels {said} are not at least two different classes"
-            + (f" beside the ignored {ignore_value}" if ignore_value is not None else ""),
+            f"the labels {said} name {ignore_value} as a class, --ignore-value {ignore_value} leaves it out",
+            hint=f"leave {ignore_value} out of --labels, or leave --ignore-value out",
+        )
+    if len(names) < 2 or len(set(names.values())) < len(names):
+        raise DatasetError(
+            f"the labels {said} are not at least two different classes",
             hint="give every value its own name, background first, such as --labels 0=background,255=cell",
         )
     return LabelMap(kind="values", values=tuple(names), names=tuple(names.values()), ignore=ignore_value)
@@ -356,20 +386,26 @@ def _dims(looks: Sequence[Look]) -> int:
     return found.pop() if len(found) == 1 else 0
 
 
-def _pieces(looks: Sequence[Look]) -> tuple[bool, bool]:
+def _pieces(looks: Sequence[Look], ignore_value: int | None) -> tuple[bool, bool]:
     """Whether no reference, and no prediction, has two values beside the background: their pieces are the objects."""
-    references = all(len(one.values.keys() - EMPTY) < 2 for one in looks)
+    references = all(len(_annotated([one], ignore_value) - EMPTY) < 2 for one in looks)
     predictions = all(len(set(one.marks) - EMPTY) < 2 for one in looks)
     return references, predictions
 
 
-def _check(measures: Measures, *, instances: bool | None, tell: Listener) -> None:
+def _check(measures: Measures, pairs: Sequence[Pair], *, instances: bool | None, tell: Listener) -> None:
     """Refuse what cannot be measured together, and say what is not obvious."""
     labels = measures.labels
     if measures.membranes and labels.classes != 2:
         raise DatasetError(
-            f"the masks have {labels.classes} classes ({', '.join(labels.names)}), membranes need two",
+            f"the masks have {labels.classes} classes ({listed(labels.names)}), membranes need two",
             hint="give masks of membrane and cell, or of numbered cells with --instances; or leave --em-membranes out",
+        )
+    without = [pair.case for pair in pairs if pair.probabilities is None]
+    if measures.membranes and 0 < len(without) < len(pairs):
+        raise DatasetError(
+            f"{len(without)} of {len(pairs)} cases lack probabilities, membranes need all or none: {listed(without)}",
+            hint="fill in the column probabilities for every case, or remove it",
         )
     if instances is None and labels.kind == "instances":
         tell(Message("the masks number their objects: they are scored as foreground; --instances scores objects, too"))
@@ -431,12 +467,20 @@ def _with_membranes(outcomes: Sequence[Outcome]) -> tuple[list[CaseScore], Membr
     return rows, whole
 
 
+def _remove_what_follows(folder: Path) -> None:
+    """Remove what an earlier evaluation wrote beside its scores: beside new ones it would mislead.
+
+    It may not be written again: not asked for this time, or interrupted, or for lack of room.
+    """
+    for name in (SUMMARY_NAME, CURVES_NAME, REPORT_NAME):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(folder / name, error) from error
+
+
 def _write(folder: Path, scores: Scores, *, overwrite: bool) -> None:
     """Write what follows from the rows, but for the report, which needs the files of the cases."""
-    if overwrite:
-        # Of an earlier evaluation, and perhaps not written again: beside new scores they would mislead.
-        for name in (CURVES_NAME, REPORT_NAME):
-            (folder / name).unlink(missing_ok=True)
     write_summary(folder / SUMMARY_NAME, scores.summary, overwrite=overwrite)
     if scores.membranes is not None or scores.probabilities:
         curves = curves_of(scores.membranes, scores.probabilities, names=scores.labels.names)

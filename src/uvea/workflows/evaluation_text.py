@@ -1,6 +1,7 @@
 """A summary as aligned text: what fits on a terminal; all the rest is in the files."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from uvea.datasets.names import listed
@@ -18,8 +19,13 @@ PROBABILITIES = ("ece", "auc", "average_precision")
 FLAGS = ("both empty", "missed", "false alarm")
 
 
-def as_text(summary: Summary) -> str:
-    """A line per class, one for their mean without the background, further scores, and remarks."""
+def as_text(summary: Summary, *, width: int | None = None) -> str:
+    """A line per class, one for their mean without the background, further scores, and remarks.
+
+    Args:
+        summary: of an evaluation.
+        width: columns of the terminal, beyond which the table goes on below; None for one line per class.
+    """
     shown = [METRICS[name] for name in COLUMNS if any(name in entry.metrics for entry in summary.classes)]
     counted = [flag for flag in FLAGS if any(_flags(entry)[flag] for entry in summary.classes)]
     lines = [["class", "cases", *(_heading(metric, summary.settings) for metric in shown), *counted]]
@@ -30,9 +36,9 @@ def as_text(summary: Summary) -> str:
         figures = [_cell(metric, summary.foreground) for metric in shown]
         lines.append(["mean without background", str(summary.cases), *figures, *[""] * len(counted)])
     further = [_further(entry, classes=len(summary.classes)) for entry in summary.classes]
-    blocks = [aligned(lines), *(block for block in further if block)]
+    blocks = [aligned(lines, keep=2, width=width), *(block for block in further if block)]
     between = [""] if len(blocks) > 1 else []
-    return "\n".join(["\n\n".join(blocks), *between, *_remarks(summary)])
+    return "\n".join(["\n\n".join(blocks), *between, *(wrapped(one, width=width) for one in _remarks(summary))])
 
 
 def value_text(metric: Metric, value: float | None) -> str:
@@ -53,9 +59,19 @@ def unit_text(metric: Metric, unit: str, *, dims: int = 0) -> str:
     return metric.unit
 
 
-def aligned(lines: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Lines of cells as columns; the first `left` of them aligned to the left, figures to the right."""
+def aligned(lines: Sequence[Sequence[str]], *, left: int = 1, keep: int = 0, width: int | None = None) -> str:
+    """Lines of cells as columns; the first `left` of them aligned to the left, figures to the right.
+
+    Columns beyond `width` stand in tables of their own below, each with the first `keep` columns again.
+    """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        fitting = keep + 1
+        while sum(widths[: fitting + 1]) + 2 * fitting <= width:
+            fitting += 1
+        if fitting < len(widths):
+            below = aligned([[*line[:keep], *line[fitting:]] for line in lines], left=left, keep=keep, width=width)
+            return f"{aligned([line[:fitting] for line in lines], left=left)}\n\n{below}"
     rows = (
         [
             cell.ljust(width) if place < left else cell.rjust(width)
@@ -64,6 +80,13 @@ def aligned(lines: Sequence[Sequence[str]], *, left: int = 1) -> str:
         for line in lines
     )
     return "\n".join("  ".join(row).rstrip() for row in rows)
+
+
+def wrapped(text: str, *, width: int | None) -> str:
+    """A sentence in lines of at most `width` columns; None leaves it in one."""
+    if width is None:
+        return text
+    return "\n".join(textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 def _flags(entry: ClassSummary) -> dict[str, int]:
@@ -87,7 +110,8 @@ def _cell(metric: Metric, metrics: Mapping[str, MetricSummary]) -> str:
         return _with_interval(metric, mean, found.low, found.high)
     if found.mean_finite is None:
         return "inf"
-    finite = _with_interval(metric, found.mean_finite, found.low_finite, found.high_finite)
+    mean = found.mean_finite if found.mean_groups_finite is None else found.mean_groups_finite
+    finite = _with_interval(metric, mean, found.low_finite, found.high_finite)
     return f"inf; {finite} without {found.n_infinite}"
 
 

@@ -3,10 +3,11 @@
 Looks at names only. What does not fit together becomes a failure of one case, so that all others can be scored.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 from uvea.datasets.discover import find_images
 from uvea.datasets.names import is_system, listed, part_of, role_of
@@ -115,6 +116,11 @@ def _from_folders(predictions: Path, reference: Path, beside: Beside, tell: List
     masks = _mask_folder(reference)
     if predictions.exists() and masks.exists() and predictions.samefile(masks):
         raise DatasetError(f"{predictions} would be scored against itself", hint="name the predictions first")
+    if predictions.suffix.lower() == ".csv" and predictions.is_file():
+        raise DatasetError(
+            f"the table {predictions} names its references, {reference} cannot be given with it",
+            hint=f"uvea evaluate {quote(str(predictions))}; or a folder of masks in place of the table",
+        )
     wanted, found = _files_in(masks), _files_in(_mask_folder(predictions))
     for name in [f"{name}_probabilities" for name in found]:  # written by `predict --probabilities`
         if name not in wanted:
@@ -125,6 +131,11 @@ def _from_folders(predictions: Path, reference: Path, beside: Beside, tell: List
     pairs: list[Pair] = []
     within = None if beside.within is None else _files_in(beside.within)
     probabilities = None if beside.probabilities is None else _files_in(beside.probabilities)
+    if beside.probabilities is not None and beside.probabilities.is_file() and len(wanted) > 1:
+        raise DatasetError(
+            f"{beside.probabilities} is one probability map, there are {len(wanted)} references",
+            hint="give the folder of the probability maps, one for every reference",
+        )
     for case, paths in wanted.items():
         guesses = found.get(named.get(case, ""), [])
         try:
@@ -173,19 +184,27 @@ def _from_table(table: Path, beside: Beside) -> Matched:
         raise DatasetError(f"{table} has no rows", hint="add one line per pair: prediction,reference")
     names = _case_names([row for _, row in rows])
     failures, pairs = [], []
-    seen: dict[str, int] = {}
+    places: dict[str, list[int]] = defaultdict(list)
+    for (number, _), case in zip(rows, names, strict=True):
+        places[case].append(number)
     for (number, row), case in zip(rows, names, strict=True):
+        if number != places[case][0]:
+            continue  # the failure of the first row is that of all
         try:
-            if case in seen:
+            if len(places[case]) > 1:
                 raise DatasetError(
-                    f"rows {seen[case]} and {number} of {table} are both called '{case}'",
-                    hint="give each pair a name of its own in a column case",
+                    f"rows {', '.join(map(str, places[case]))} of {table} are all called '{case}'",
+                    hint="keep one of them, or give each a name of its own in a column case",
                 )
-            seen[case] = number
             reference = _named_file(table, number, row["reference"])
             if reference is None:
                 raise DatasetError(f"row {number} of {table} has no reference", hint="fill in the column reference")
             prediction = _named_file(table, number, row["prediction"])
+            if prediction is not None and prediction.samefile(reference):
+                raise DatasetError(
+                    f"row {number} of {table} would score {prediction} against itself",
+                    hint="name the prediction in the column prediction",
+                )
             if prediction is None and not beside.allow_missing:
                 raise DatasetError(
                     f"row {number} of {table} has no prediction",
@@ -221,11 +240,11 @@ def _failure(case: str, error: UveaError) -> Failure:
 
 
 def _case_names(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """The column case, or the name of the reference; its path where names repeat."""
-    short = [row["case"] or stem_of(Path(row["reference"] or row["prediction"])) for row in rows]
-    if len(set(short)) == len(short):
-        return short
+    """The column case, or the name of the reference; its path where two references share a name."""
     paths = [Path(row["reference"] or row["prediction"]) for row in rows]
+    short = [row["case"] or stem_of(path) for row, path in zip(rows, paths, strict=True)]
+    if len(set(short)) == len(set(zip(short, paths, strict=True))):
+        return short
     return [row["case"] or (path.parent / stem_of(path)).as_posix() for row, path in zip(rows, paths, strict=True)]
 
 
@@ -405,7 +424,7 @@ def _folders_of(pairs: Sequence[Pair]) -> dict[str, str]:
 def _groups(source: Path | Mapping[str, str], pairs: Sequence[Pair]) -> dict[str, str]:
     """Groups by case, for every case."""
     if isinstance(source, Mapping):
-        where, given = "the groups", {str(case): str(group) for case, group in source.items()}
+        where, given = "the mapping of groups", {str(case): str(group) for case, group in source.items()}
     else:
         where = str(source)
         given = {}
@@ -420,8 +439,11 @@ def _groups(source: Path | Mapping[str, str], pairs: Sequence[Pair]) -> dict[str
                     f"{source} has '{case}' in two groups: {given[case]} and {row['group']}", hint="keep one of them"
                 )
     found: dict[str, str] = {}
+    short = {one.case: {one.reference.name, stem_of(one.reference), one.case.split("/")[-1]} for one in pairs}
+    times = Counter(name for names in short.values() for name in names)
     for one in pairs:
-        names = (one.case, one.reference.name, stem_of(one.reference), one.case.split("/")[-1])
+        # A short name that two cases share, such as that of a file in two folders, says nothing about either.
+        names = (one.case, *(name for name in sorted(short[one.case]) if times[name] == 1))
         group = next((given[name] for name in names if name in given), None)
         if group is not None:
             found[one.case] = group

@@ -5,7 +5,8 @@ reference, prediction -> one grid -> classes -> counts, distances, objects, memb
 Whatever goes wrong with a case is returned as its failure, never raised: it must not stop the others.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from uvea.arrays.labels import IGNORE, Key, LabelMap, colour_of
+from uvea.arrays.labels import IGNORE, Key, LabelMap, colour_of, is_gray
 from uvea.datasets.measure import codes_of, count_pieces, count_values
 from uvea.errors import DatasetError, ShapeError, UveaError
 from uvea.evaluation.instances import Overlaps, match, score_instances
@@ -28,6 +29,9 @@ from uvea.workflows.matching import Failure, Pair
 
 FEW_VALUES = 4
 """Masks with fewer values than this are never taken for instances or for smoothed, so their pieces are not counted."""
+
+VALUES_SHOWN = 8
+"""Classes whose values a message lists."""
 
 Kind = Literal["matched", "missed", "false", "split", "merged"]
 """What became of an object."""
@@ -137,7 +141,7 @@ def look(question: Question) -> Look:
         given: tuple[Key, ...] = ()
         if question.marks and pair.prediction is not None and pair.prediction != pair.probabilities:
             marks, _ = _values_of(read(pair.prediction), pair.prediction, pieces=False)
-            given = tuple(key for key in marks if key != question.ignore)
+            given = tuple(key for key in marks if not is_ignored(key, question.ignore))
         return Look(
             case=pair.case,
             values=values,
@@ -170,6 +174,11 @@ def crashed_score(job: tuple[Pair, Measures], how: str) -> Outcome:
     return Outcome(case=job[0].case, failure=_crash(job[0], how))
 
 
+def is_ignored(key: Key, ignore_value: int | None) -> bool:
+    """Whether a mask value, gray or a colour, is the one that does not count."""
+    return ignore_value is not None and key in (ignore_value, (ignore_value,) * 3)
+
+
 def load(pair: Pair, measures: Measures) -> Loaded:
     """Read the files of a case and bring them to classes on one grid.
 
@@ -177,7 +186,7 @@ def load(pair: Pair, measures: Measures) -> Loaded:
         UveaError: for a file that cannot be read, or that does not fit the reference.
     """
     image = read(pair.reference)
-    reference = measures.labels.encode(image.array, where=str(pair.reference))
+    reference = _reference_classes(image, pair.reference, measures.labels)
     within = None if pair.within is None else _region(pair.within, image, pair.reference)
     probabilities = None
     if pair.probabilities is not None:
@@ -332,28 +341,73 @@ def _values_of(image: Image, path: Path, *, pieces: bool) -> tuple[dict[Key, int
     return by_key(found, counted), by_key(*np.unique(count_pieces(codes)[0], return_counts=True))
 
 
-def _classes(image: Image, path: Path, labels: LabelMap) -> NDArray[np.int16]:
-    if image.array.dtype.kind == "f" and not (image.array == np.rint(image.array)).all():
-        broken = image.array[image.array != np.rint(image.array)]
-        raise DatasetError(
-            f"{path} has a value that is no label: {broken.flat[0]:g}",
-            hint="threshold probability maps first, or score them with --probabilities",
-        )
+def _reference_classes(image: Image, path: Path, labels: LabelMap) -> NDArray[np.int16]:
     try:
         return labels.encode(image.array, where=str(path))
     except DatasetError as error:
-        if labels.kind != "values":
+        unknown = _unknown(image, labels)
+        if not unknown:
             raise
-        known = "".join(f"{value}={name}," for value, name in zip(labels.values, labels.names, strict=True))
         raise DatasetError(
-            f"{error.problem}; the references have {', '.join(map(str, labels.values))}",
-            hint=f"if it is a class that no reference has, name all classes: --labels {quote(known + 'VALUE=NAME')}",
+            error.problem,
+            hint=f"name all classes: {_named(labels, unknown)}; or leave its pixels out: --ignore-value {unknown[0]}",
         ) from error
+
+
+def _classes(image: Image, path: Path, labels: LabelMap) -> NDArray[np.int16]:
+    if image.array.dtype.kind == "f":
+        broken = image.array[~np.isfinite(image.array) | (image.array != np.rint(image.array))]
+        if broken.size:
+            raise DatasetError(
+                f"{path} has a value that is no label: {broken.flat[0]:g}",
+                hint="threshold probability maps first, or score them with --probabilities",
+            )
+    try:
+        return labels.encode(image.array, where=str(path))
+    except DatasetError as error:
+        unknown = _unknown(image, labels)
+        if not unknown:
+            raise
+        known = [str(value) for value in labels.values[:VALUES_SHOWN]]
+        more = f" and {labels.classes - len(known)} more" if labels.classes > len(known) else ""
+        raise DatasetError(
+            f"{error.problem}; the references have {', '.join(known)}{more}",
+            hint=_way_out(image, path, labels, unknown),
+        ) from error
+
+
+def _way_out(image: Image, path: Path, labels: LabelMap, unknown: Sequence[int]) -> str:
+    """What is most likely meant by a prediction whose values the references do not know."""
+    if suffix_of(path) in (".jpg", ".jpeg"):
+        return "save masks as PNG or TIFF: JPEG changes values"
+    if len(unknown) > FEW_VALUES or labels.classes > VALUES_SHOWN:
+        return "if values number objects, add --instances; if they are probabilities, give them as --probabilities, too"
+    naming = _named(labels, unknown)
+    others = labels.values[1:]
+    if len(others) == len(unknown) == 1 and not (image.array == others[0]).any():
+        return f"write {others[0]} in place of {unknown[0]}; if {unknown[0]} is another class, name all: {naming}"
+    return f"if it is a class that no reference has, name all classes: {naming}"
+
+
+def _unknown(image: Image, labels: LabelMap) -> list[int]:
+    """Values of a gray mask of whole numbers that are no class."""
+    if labels.kind != "values" or not is_gray(image.array):
+        return []
+    known = {*labels.values, labels.ignore}
+    return [int(value) for value in np.unique(image.array[0]).tolist() if value not in known]
+
+
+def _named(labels: LabelMap, more: Sequence[int]) -> str:
+    """The option that names all classes, and these."""
+    known = [f"{value}={name}" for value, name in zip(labels.values, labels.names, strict=True)]
+    return f"--labels {quote(','.join([*known, *(f'{value}=value {value}' for value in more)]))}"
 
 
 def _region(path: Path, truth: Image, truth_path: Path) -> NDArray[np.bool_]:
     image = read(path)
     _refuse_other_grid((truth, truth_path), (image, path), "region")
+    if image.array.dtype.kind == "f" and np.isnan(image.array).any():
+        raise DatasetError(f"{path} has NaN values", hint="save regions as whole numbers, 0 for what does not count")
     inside: NDArray[np.bool_] = (image.array != 0).any(axis=0)
     return inside
 
@@ -374,6 +428,8 @@ def _probabilities(path: Path, truth: Image, truth_path: Path, *, classes: int) 
             hint="give one channel per class, background first; for two classes, the foreground alone will do",
         )
     low, high = float(found.min()), float(found.max())
+    if math.isnan(low):
+        raise DatasetError(f"{path} has NaN values, which are no probabilities", hint="give every pixel one, such as 0")
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise DatasetError(
             f"{path} has values from {low:g} to {high:g}, which are no probabilities",
@@ -445,5 +501,5 @@ def _crash(pair: Pair, how: str) -> Failure:
         case=pair.case,
         kind=DatasetError,
         problem=f"{pair.prediction} could not be scored against {pair.reference}: {how}",
-        hint="try --workers 1, close other programs, or cut the image",
+        hint="add --workers 1, close other programs, or cut the image",
     )
