@@ -386,9 +386,18 @@ def test_images_of_different_kinds_are_normalised_by_themselves(plan):
     assert plan(skew_spread=0.05).norm == "batch"
 
 
-def test_few_images_are_augmented_more_often_than_many(plan):
-    """Twenty images are seen over and over, a thousand are not."""
-    assert plan(cases=20).augment_chance > plan(cases=1000).augment_chance == 1
+def test_images_that_are_hardly_seen_again_are_augmented_less_often(plan):
+    """In ten minutes on two cores twenty images are seen over and over, a thousand are not; in ten hours they are."""
+    assert plan(cases=20).augment_chance == 1
+    assert plan(cases=1000).augment_chance < 1
+    assert plan(cases=1000, minutes=600).augment_chance == 1
+    assert plan(cases=1000, accelerator=16).augment_chance == 1
+
+
+def test_a_training_ends_on_images_as_they_are(plan):
+    """The last part of the steps, not more than a fifth, and not where the user wants none."""
+    assert 0 < plan().clean_finish <= 0.2
+    assert plan({"clean_finish": "0"}).clean_finish == 0
 
 
 def test_a_longer_budget_gets_a_wider_network(plan):

@@ -26,8 +26,11 @@ T = TypeVar("T")
 
 DECIDED_BY_USER = "set by you"
 
-FEW_PATCHES = 200
-"""Data that fewer patches than this cover are augmented more often."""
+SELDOM = 15
+"""Patches that a training sees fewer times than this are augmented less often, see docs/log.md."""
+
+PIXELS_PER_SECOND = {"core": 400_000, "accelerator": 30_000_000}
+"""Rough speed of training with 16 channels at the top: of a core as measured, of an accelerator a guess."""
 
 DIFFERENT_KINDS = 0.2
 """From this spread of the images' skew on, they are no longer of one kind; 0.32 for nuclei under fluorescence and
@@ -155,7 +158,17 @@ def decide(
     settle("ema", lambda: (0.99, "averages about the last hundred steps"))
     settle("clip", lambda: (12.0, "usual, as in nnU-Net"))
     settle("augment", lambda: (1.0, "usual strength"))
-    settle("augment_chance", lambda: _augment_chance(fingerprint, values["patch"]))
+    settle(
+        "augment_chance",
+        lambda: _augment_chance(
+            fingerprint,
+            values["patch"],
+            batch=values["batch"],
+            width=values["width"][0],
+            machine=machine,
+            budget=budget,
+        ),
+    )
     settle("clean_finish", lambda: (0.15, "the network ends on images as they are, not on altered ones"))
     mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
@@ -508,14 +521,24 @@ def _foreground(fingerprint: Fingerprint) -> tuple[float, str]:
     return 0.33, "usual: a third of the patches hold a class other than background"
 
 
-def _augment_chance(fingerprint: Fingerprint, patch: tuple[int, ...]) -> tuple[float, str]:
-    """Source: isbi2012_em fell from 0.952 to 0.949 while its training loss still fell, see docs/log.md."""
+def _augment_chance(
+    fingerprint: Fingerprint, patch: tuple[int, ...], *, batch: int, width: int, machine: Machine, budget: Budget
+) -> tuple[float, str]:
     shape = fingerprint.shape_median[-len(patch) :]
     slices = prod(fingerprint.shape_median[: -len(patch)])
     patches = fingerprint.cases * slices * prod(ceil(n / p) for n, p in zip(shape, patch, strict=True))
-    if patches < FEW_PATCHES:
-        return 2.5, f"{patches} patches cover all images: each is seen often and must look new"
-    return 1.0, f"{patches} patches cover all images: enough variety of their own"
+    if budget.epochs is not None:
+        visits = float(budget.epochs)
+    elif budget.steps is not None:
+        visits = budget.steps * batch / patches
+    else:
+        fast = machine.accelerator is not None
+        speed = PIXELS_PER_SECOND["accelerator"] if fast else PIXELS_PER_SECOND["core"] * machine.cores
+        seconds = 60 * (budget.minutes or DEFAULT_MINUTES)
+        # Measured: twice the channels take three times as long.
+        visits = seconds * speed * (16 / width) ** 1.6 / (patches * prod(patch))
+    seen = f"each of {patches} patches is seen about {visits:,.2g} times" if visits < 100 else "patches are seen often"
+    return (0.3, f"{seen}: too seldom to be learnt by heart") if visits < SELDOM else (1.0, f"{seen}: usual")
 
 
 def _mirror_axes(fingerprint: Fingerprint, dims: int) -> tuple[tuple[int, ...], str]:
