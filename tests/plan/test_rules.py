@@ -97,7 +97,7 @@ def test_every_setting_can_be_set_to_the_text_that_is_shown(plan, changes):
         ("mirror_axes", "none", ()),
         ("mirror_axes", "1", (1,)),
         ("class_weights", "1,3", (1.0, 3.0)),
-        ("deep_supervision", "yes", True),
+        ("deep_supervision", "no", False),
         ("rotate90", "off", False),
         ("learning_rate", "1e-3", 0.001),
         ("dims", "2", 2),

@@ -439,7 +439,7 @@ def test_a_training_works_outside_of_the_main_thread(gray_data, gray_model, tiny
 
 def test_a_loss_that_is_no_number_is_one_error(gray_data, tiny, tmp_path, monkeypatch):
     """And the files that are there load."""
-    monkeypatch.setattr(workflow, "_loss", lambda plan: lambda logits, labels: logits.sum() * float("nan"))
+    monkeypatch.setattr(workflow, "_loss", lambda plan: lambda logits, labels: logits[0].sum() * float("nan"))
     with pytest.raises(ModelError, match=r"the loss became nan.*\n.*learning_rate"):
         tiny(gray_data, tmp_path / "m")
     with pytest.raises(ModelError, match=r"no weights yet.*\n.*--resume"):

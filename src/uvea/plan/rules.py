@@ -145,7 +145,7 @@ def decide(
     batch = settle("batch", lambda: _fitting_batch(_batch(patch, fingerprint.cases, gpu=gpu), network, patch, machine))
     _refuse_too_large(network, patch, batch, machine)
     settle("norm", lambda: _norm(fingerprint, batch))
-    settle("deep_supervision", lambda: (False, "the plain network was tried; whether it helps here was not compared"))
+    settle("deep_supervision", lambda: (True, "levels that are trained directly learn in fewer steps, see docs/log.md"))
     settle("loss", lambda: ("dice_and_cross_entropy", "Dice follows the score, cross-entropy steadies it"))
     settle("class_weights", lambda: _class_weights(fingerprint, labels, loss=values["loss"]))
     settle("border_weight", lambda: (0.0, "off; 10 is that of the U-Net paper, for thin gaps between objects"))
