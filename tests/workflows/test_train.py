@@ -457,7 +457,7 @@ def test_a_volume_dataset_can_be_trained_slice_by_slice(cases, tiny, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"deep_supervision": "yes", "width": "4,6,8"},
+        {"deep_supervision": "no", "width": "4,6,8"},
         {"optimizer": "sgd", "ema": "0", "schedule": "poly"},
         {"block": "residual", "norm": "instance", "loss": "focal"},
         {"norm": "group", "class_weights": "1,5", "loss": "cross_entropy", "schedule": "cosine"},
