@@ -6,8 +6,9 @@ only: no metrics, no classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 
 import numpy as np
@@ -23,6 +24,9 @@ FEW = 50
 
 # Numbers drawn at a time: 2 MiB, which stays in the cache.
 _BLOCK = 1 << 18
+
+# Draws of up to this size are kept for the next metric: at most 32 MiB each.
+_KEPT = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,17 +212,29 @@ def _interval(units: Sequence[float], *, grouped: bool, resamples: int, level: f
 
 
 def _resampled_means(units: NDArray[np.float64], *, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of resamples with replacement, (resamples,), drawn in blocks that bound the memory."""
-    rng = np.random.default_rng(seed)
+    """Means of resamples with replacement, (resamples,), in blocks that bound the memory."""
     # Around the first unit, so that equal units have exactly their mean, without rounding.
     shifted = units - units[0]
-    means = np.empty(resamples)
-    step = max(1, _BLOCK // len(units))
-    for start in range(0, resamples, step):
-        stop = min(start + step, resamples)
-        means[start:stop] = shifted[rng.integers(0, len(units), (stop - start, len(units)))].mean(1)
-    means += units[0]
+    draws = _kept_draws if len(units) * resamples <= _KEPT else _draws
+    sums = [counts.astype(np.float64) @ shifted for counts in draws(len(units), resamples=resamples, seed=seed)]
+    means: NDArray[np.float64] = np.concatenate(sums) / len(units) + units[0]
     return means
+
+
+def _draws(n: int, *, resamples: int, seed: int) -> Iterator[NDArray[np.unsignedinteger]]:
+    """How often each of n units is in each resample, (block, n) at a time."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _BLOCK // n)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.reshape(-1), minlength=rows * n).reshape(rows, n).astype(np.min_scalar_type(n))
+
+
+@lru_cache(maxsize=2)
+def _kept_draws(n: int, *, resamples: int, seed: int) -> tuple[NDArray[np.unsignedinteger], ...]:
+    """As `_draws`, kept: all metrics of all classes of one table are resampled alike."""
+    return tuple(_draws(n, resamples=resamples, seed=seed))
 
 
 def _units(present: Sequence[tuple[float, str | None]]) -> list[float]:
