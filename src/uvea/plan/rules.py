@@ -493,7 +493,7 @@ def _norm(fingerprint: Fingerprint, batch: int) -> tuple[str, str]:
         return "group", "a batch of one patch is too small for the statistics of batch norm"
     if fingerprint.skew_spread > DIFFERENT_KINDS:
         return "instance", "images are of different kinds, dark and bright: each is normalised by itself"
-    return "batch", "fastest, costs nothing in prediction, and tiles agree with whole images"
+    return "batch", "costs nothing in prediction, and tiles agree with whole images"
 
 
 def _class_weights(fingerprint: Fingerprint, labels: LabelMap, *, loss: str) -> tuple[tuple[float, ...] | None, str]:
