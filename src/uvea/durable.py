@@ -1,0 +1,126 @@
+"""Files that are whole or not there, whatever ends the program: a fault, a full disk, a kill, a power cut.
+
+    content -> .name.part -> fsync -> rename to name -> fsync of the folder
+
+A reader of the final name sees the old file or the new one. Every step is a call of `os`, so that a test can let
+each of them fail. What the content means is not known here.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from uvea.errors import OutputError
+
+CHUNK = 1 << 26
+"""Bytes per call of the operating system: a signal is answered between two calls."""
+
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF, errno.EISDIR, errno.EPERM)
+"""What systems say that cannot sync a folder; some network file systems and Windows cannot."""
+
+
+def part_of(path: Path) -> Path:
+    """The temporary name beside `path`. Always the same, so that what a kill leaves is replaced by the next write."""
+    return path.with_name(f".{path.name}.part")
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Replace `path` by `content`; its folder exists.
+
+    Raises:
+        OutputError: if it cannot be written. Under `path` there is then a whole file, the old one unless the last
+            step, the sync of the folder, failed; nothing is left beside it.
+    """
+
+    def write(part: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(part, flags, 0o666)
+        try:
+            left = memoryview(content)
+            while left:
+                # Less than was asked for is no fault: the next call says why.
+                written = os.write(descriptor, left[:CHUNK])
+                if not written:
+                    raise OSError(errno.EIO, "the disk takes no more bytes")
+                left = left[written:]
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        if size != len(content):
+            raise OSError(errno.EIO, f"{size} of {len(content)} bytes arrived on the disk")
+
+    _in_two_steps(path, write)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by a text in UTF-8, as `write_whole`."""
+    write_whole(path, text.encode("utf-8"))
+
+
+def make_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file under the name that it is given, and call it `path` when it is safe on disk.
+
+    Raises:
+        OutputError: as `write_whole`; and what `write` raises.
+    """
+
+    def write_and_sync(part: Path) -> None:
+        write(part)
+        _sync(part)
+
+    _in_two_steps(path, write_and_sync)
+
+
+def _in_two_steps(path: Path, write: Callable[[Path], object]) -> None:
+    part = part_of(path)
+    try:
+        write(part)
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        # Where this fails too, the next write replaces it.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a file another name, replacing what had it.
+
+    Raises:
+        OutputError: if that is not possible.
+    """
+    try:
+        os.replace(old, new)
+        sync_folder(new.parent)
+    except OSError as error:
+        raise unwritable(new, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where the system can do that."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """The error for a file that cannot be written, with the way out."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some space, or choose another disk with --out" if full else "choose an --out that can be written"
+    return OutputError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+def _sync(path: Path) -> None:
+    # Windows syncs only what is open for writing, and folders not at all.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
