@@ -11,7 +11,13 @@ from uvea.datasets.synthetic.texture import photograph, smooth_field
 from uvea.errors import DatasetError, OutputError, ShapeError
 from uvea.images import read
 
-SIZES = {"nuclei": (96, 80), "membranes": (96, 81), "vessels": (97, 80), "blobs": (10, 32, 30)}
+SIZES = {
+    "nuclei": (96, 80),
+    "membranes": (96, 81),
+    "vessels": (97, 80),
+    "blobs": (10, 32, 30),
+    "nuclei3d": (14, 40, 42),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,9 +68,10 @@ def test_values_of_the_masks(kind, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_nuclei_have_exact_numbers(seed):
+@pytest.mark.parametrize("kind", ["nuclei", "nuclei3d"])
+def test_nuclei_have_exact_numbers(kind, seed):
     """Numbers run from 1 without gaps, each is one connected piece, and together they are the mask."""
-    sample = make("nuclei", seed=seed)
+    sample = make(kind, seed=seed)
     assert sample.instances is not None
     ids = sample.instances.array[0]
     assert np.unique(ids).tolist() == list(range(ids.max() + 1))
@@ -74,9 +81,10 @@ def test_nuclei_have_exact_numbers(seed):
     np.testing.assert_array_equal(ids > 0, sample.mask.array[0] == 255)
 
 
-def test_some_nuclei_touch():
+@pytest.mark.parametrize("kind", ["nuclei", "nuclei3d"])
+def test_some_nuclei_touch(kind):
     """Touching neighbours are what makes nuclei hard: fewer connected pieces than nuclei."""
-    instances = [make("nuclei", seed=seed).instances for seed in range(5)]
+    instances = [make(kind, seed=seed).instances for seed in range(5)]
     assert sum(ndimage.label(ids.array[0])[1] - int(ids.array.max()) for ids in instances if ids) < 0
 
 
@@ -107,7 +115,7 @@ def test_making_an_image_is_fast(kind):
     assert min(seconds) < 0.3
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("nuclei", ".png"), ("blobs", ".nii.gz")])
+@pytest.mark.parametrize(("kind", "suffix"), [("nuclei", ".png"), ("blobs", ".nii.gz"), ("nuclei3d", ".nii.gz")])
 def test_a_written_dataset_reads_back_with_its_geometry(kind, suffix, tmp_path):
     """Equal names in images/ and masks/, equal pixels, spacing kept."""
     write_dataset(tmp_path / "data", kind=kind, count=2, seed=5, size=SIZES[kind])
@@ -117,7 +125,7 @@ def test_a_written_dataset_reads_back_with_its_geometry(kind, suffix, tmp_path):
     image, mask = (read(tmp_path / "data" / part / names[1]) for part in ("images", "masks"))
     assert image.shape == mask.shape == SIZES[kind]
     assert image.spacing == mask.spacing == (KINDS[kind].spacing or (1.0, 1.0))
-    assert set(np.unique(mask.array)) <= ({0, 255} if kind == "nuclei" else {0, 1, 2})
+    assert set(np.unique(mask.array)) <= ({0, 1, 2} if kind == "blobs" else {0, 255})
 
 
 def test_the_files_of_a_seed_are_equal_byte_by_byte_however_many_there_are(tmp_path):
@@ -151,7 +159,7 @@ def test_a_folder_in_use_is_left_alone_unless_asked(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"kind": "moons"}, DatasetError, "kind 'moons'\n.*nuclei, membranes, vessels, blobs"),
+        ({"kind": "moons"}, DatasetError, "kind 'moons'\n.*nuclei, membranes, vessels, blobs, nuclei3d"),
         ({"size": (64,)}, ShapeError, r"nuclei cannot be 64 \(yx\)"),
         ({"size": (64, 31)}, ShapeError, "nuclei cannot be 64×31"),
         ({"bits": 12}, DatasetError, "12 bits"),

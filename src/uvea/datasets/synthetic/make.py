@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from uvea.datasets.synthetic.blobs import SPACING_MM, draw_blobs
 from uvea.datasets.synthetic.membranes import draw_membranes
 from uvea.datasets.synthetic.nuclei import draw_nuclei
+from uvea.datasets.synthetic.nuclei3d import SPACING_UM, draw_nuclei3d
 from uvea.datasets.synthetic.texture import Field
 from uvea.datasets.synthetic.vessels import draw_vessels
 from uvea.errors import DatasetError, OutputError, ShapeError
@@ -26,10 +27,10 @@ class Sample:
 
     image: Image
     mask: Image
-    """(1, ...) uint8: 0 and 255 in 2D; 0, 1 and 2 in a volume. In membranes 255 is the cell, as in the field's data."""
+    """(1, ...) uint8: 0 and 255; in blobs 0, 1 and 2. In membranes 255 is the cell, as in the field's data."""
 
     instances: Image | None = None
-    """(1, y, x) uint16, 0 and a number per nucleus; None where things are not countable."""
+    """(1, ...) uint16, 0 and a number per nucleus; None where things are not countable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,15 @@ KINDS: dict[str, Kind] = {
     "membranes": Kind(draw=draw_membranes),
     "vessels": Kind(draw=draw_vessels),
     "blobs": Kind(draw=draw_blobs, size=(20, 64, 64), smallest=8, axes="zyx", spacing=SPACING_MM, unit="mm"),
+    "nuclei3d": Kind(
+        draw=draw_nuclei3d,
+        size=(24, 80, 80),
+        smallest=12,
+        axes="zyx",
+        spacing=SPACING_UM,
+        unit="um",
+        countable=True,
+    ),
 }
 """All kinds by name. To add one, write its file and its line here; its tests follow from this table."""
 
@@ -103,7 +113,8 @@ def make(kind: str, *, seed: int, size: tuple[int, ...] | None = None, bits: int
         spacing=recipe.spacing,
         unit=recipe.unit,
     )
-    classes = things if recipe.axes == "zyx" else np.where(things > 0, 255, 0)
+    several = recipe.axes == "zyx" and not recipe.countable
+    classes = things if several else np.where(things > 0, 255, 0)
     return Sample(
         image=image,
         mask=image.with_array(classes.astype(np.uint8)[None]),
