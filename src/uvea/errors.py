@@ -2,16 +2,50 @@
 
 Every error has two parts: the problem, with the offending value in it, and a hint that
 says what to do next. The command line prints both, one line each, without a traceback.
+Both may hold names and words out of files, so they are made harmless here, for all that
+show them.
 """
+
+import unicodedata
+
+LONGEST = 2000
+"""Letters of a problem or a hint; what is longer came out of a file, and its middle is left out."""
 
 
 class UveaError(Exception):
     """Something a user can fix."""
 
     def __init__(self, problem: str, *, hint: str) -> None:
-        super().__init__(f"{problem}\n  Try: {hint}")
-        self.problem = problem
-        self.hint = hint
+        self.problem = _cut(harmless(problem))
+        self.hint = _cut(harmless(hint))
+        super().__init__(f"{self.problem}\n  Try: {self.hint}")
+
+
+def harmless(text: str, *, keep: str = "") -> str:
+    r"""Text as a terminal or a table may show it: what is no letter, mark, sign or blank is written out, as \x1b.
+
+    Names of files may hold anything: commands to a terminal, ends of lines, marks that turn the writing around.
+
+    Args:
+        text: anything.
+        keep: characters that stay as they are, such as a line's end.
+
+    Example:
+        >>> harmless("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter in keep or letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for letter in text
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 + 1 :]}"
 
 
 class ShapeError(UveaError):

@@ -8,6 +8,7 @@ import pytest
 
 from uvea.datasets.case import DataOptions
 from uvea.datasets.discover import discover, find_images
+from uvea.datasets.table import read_table
 from uvea.errors import DatasetError
 
 
@@ -369,3 +370,31 @@ def test_real_datasets_are_found_whole(data_root, folder, count):
     assert len(dataset.cases) == count
     assert all(case.mask is not None and case.group is None and case.part is None for case in dataset.cases)
     assert not dataset.stray_masks
+
+
+def test_a_name_with_an_end_of_line_is_one_field_of_a_table(tmp_path):
+    """Quoted, as spreadsheets write it; and a name with a separator that only Unicode knows."""
+    (tmp_path / "images").mkdir()
+    for name in ("a\nb.png", "c\u2028d.png", "e\x1cf.png"):
+        (tmp_path / "images" / name).touch()
+        (tmp_path / "t.csv").write_text(f'image,mask\n"images/{name}","images/{name}"\n', encoding="utf-8", newline="")
+        (case,) = read_table(tmp_path / "t.csv")
+        assert case.images == (tmp_path / "images" / name,)
+
+
+def test_names_of_cases_in_a_table_never_lead_upwards(tmp_path):
+    """Files of two folders of one name are named by their path; ".." is no part of it."""
+    (tmp_path / "table").mkdir()
+    make(tmp_path, "p/a.png", "q/a.png")
+    (tmp_path / "table" / "t.csv").write_text("image,mask\n../p/a.png,../q/a.png\n../q/a.png,../p/a.png\n")
+    names = [case.name for case in read_table(tmp_path / "table" / "t.csv")]
+    assert len(set(names)) == 2
+    assert all(".." not in name.split("/") and not name.startswith("/") for name in names)
+
+
+@pytest.mark.parametrize("field", ["x" * 5000, "a\x00b"])
+def test_a_field_that_could_be_no_file_is_a_file_that_is_not_there(tmp_path, field):
+    """The system refuses such names in its own ways."""
+    (tmp_path / "t.csv").write_text(f"image,mask\n{field},\n")
+    with pytest.raises(DatasetError, match=r"there is no file|is not a CSV table"):
+        read_table(tmp_path / "t.csv")

@@ -102,3 +102,21 @@ def test_every_metric_says_what_it_is():
         assert metric.convention.endswith(".") and "\n" not in metric.convention
         assert (metric.unit == "spacing") == (metric.kind == "distance")
         assert (metric.unit == "volume") == (metric.kind == "volume")
+
+
+STRANGE = ["a\rb", "a\nb", "a\r\nb", '"', "a\u2028b", "=cmd|' /C calc'!A0", "@x", "'=1", "''=1", "-1", "-a b.c", "+1+1"]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_strange_name_does_not_break_a_score_file(tmp_path, name):
+    """Ends of lines, quotation marks, and what a spreadsheet would calculate."""
+    rows = [row(name, group=name, dice=0.5), row("next", dice=1.0)]
+    write_csv(tmp_path / "scores.csv", rows)
+    assert read_csv(tmp_path / "scores.csv") == rows
+
+
+def test_names_that_look_like_formulas_are_marked_as_text(tmp_path):
+    """A spreadsheet shows them and does not run them; a negative number is none."""
+    write_csv(tmp_path / "scores.csv", [row("=1+1", dice=0.5), row("-cmd|'/C calc'!A0", dice=0.5), row("-1", dice=0.5)])
+    _, *lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["'=1+1", "'-cmd|'/C calc'!A0", "-1"]

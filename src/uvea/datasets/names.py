@@ -1,14 +1,16 @@
-"""What file and folder names tell: roles, parts, channel numbers, running numbers.
+"""What file and folder names tell: roles, parts, channel numbers, running numbers; and which names may be written.
 
 Strings only; nothing here looks at a disk.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from uvea.datasets.case import Part
+from uvea.errors import OutputError, harmless
 
 Role = Literal["images", "masks"]
 
@@ -37,6 +39,15 @@ _PARTS: dict[str, Part] = {
     "test": "test",
     "testing": "test",
 }
+LONGEST_NAME = 240
+"""Bytes of the name of an output; file systems end at 255, and what is being written has a longer name for a while."""
+
+_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"}
+)
+"""What Windows takes for a device, in every folder and with every suffix."""
+
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 _SEPARATORS = "_-. "
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -157,3 +168,60 @@ def listed(names: Iterable[object], *, limit: int = 3) -> str:
     quoted = [f"'{name}'" for name in names]
     more = len(quoted) - limit
     return ", ".join(quoted[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_output_names(names: Iterable[str]) -> None:
+    """Refuse names of outputs that could be written elsewhere, over each other, or not at all.
+
+    The rule is the same on every system, so that what was predicted on one can be copied to another.
+
+    Args:
+        names: paths below the folder of the outputs, with suffix, "/" between folders.
+
+    Raises:
+        OutputError: for a name that leaves the folder, has letters that a terminal or a system would obey, is that
+            of a device or too long; for two that differ in case or Unicode form only; for one that is a folder of
+            another. Names the first, and the way out.
+    """
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in names:
+        parts = name.split("/")
+        for part in parts:
+            if problem := _fault_of(part):
+                raise OutputError(f"the output '{name}' {problem}", hint="rename the image, or name it in another way")
+        plain = [_plain(part) for part in parts]
+        key = "/".join(plain)
+        if seen.setdefault(key, name) != name:
+            raise OutputError(
+                f"the outputs '{seen[key]}' and '{name}' differ in case or Unicode form only",
+                hint="rename one of the images, or predict them into different folders",
+            )
+        folders |= {"/".join(plain[:depth]): name for depth in range(1, len(plain))}
+    if both := sorted(folders.keys() & seen.keys()):
+        raise OutputError(
+            f"the output '{seen[both[0]]}' is a folder in '{folders[both[0]]}'",
+            hint="rename one of the images, or predict them into different folders",
+        )
+
+
+def _fault_of(part: str) -> str | None:
+    """What is wrong with one component of an output's path; None if nothing is."""
+    if part in ("", ".", ".."):
+        return "leaves the folder of the outputs"
+    if harmless(part) != part:
+        return "has letters that cannot be shown"
+    if strange := [letter for letter in '\\:*?"<>|' if letter in part]:
+        return f"has a {strange[0]}, which some systems do not take"
+    if part.partition(".")[0].strip().lower() in _DEVICES:
+        return "has the name of a device"
+    if part != part.rstrip(". "):
+        return "ends in a dot or a blank, which some systems leave out"
+    if len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        return f"has a name of more than {LONGEST_NAME} bytes"
+    return None
+
+
+def _plain(part: str) -> str:
+    """What file systems that do not tell cases and Unicode forms apart make of a name."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold())

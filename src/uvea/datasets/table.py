@@ -4,6 +4,8 @@ Paths are relative to the table. An image of several channel files lists them wi
 """
 
 import csv
+import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,11 +56,10 @@ def read_rows(path: Path, *, known: tuple[str, ...], required: str) -> list[tupl
         ) from error
     except OSError as error:
         raise DatasetError(f"cannot read '{path}': {error.strerror}", hint="check the path and its rights") from error
-    lines = text.splitlines()
-    header_line = lines[0] if lines else ""
+    header_line = next(iter(text.splitlines()), "")
     delimiter = next((mark for mark in ",\t;" if mark in header_line), ",")
     try:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         table = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
     except csv.Error as error:
         raise DatasetError(f"'{path}' is not a CSV table: {error}", hint="check its quotation marks") from error
@@ -114,7 +115,11 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
 
 def _file(table: Path, number: int, field: str) -> Path:
     path = table.parent / field
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # no name that a file could have
+        there = False
+    if not there:
         raise DatasetError(
             f"row {number} of '{table}': there is no file '{field}'",
             hint=f"give paths relative to the table's folder, '{table.parent}'",
@@ -134,8 +139,9 @@ def _with_unique_names(cases: list[Case], root: Path) -> list[Case]:
         return cases
     longer = []
     for case in cases:
-        folder = case.images[0].parent
-        inside = folder.relative_to(root) if folder.is_relative_to(root) else folder.relative_to(folder.anchor)
+        # Without "..": a name must not lead out of a folder that it is used in.
+        folder, top = (Path(os.path.abspath(path)) for path in (case.images[0].parent, root))
+        inside = folder.relative_to(top) if folder.is_relative_to(top) else folder.relative_to(folder.anchor)
         longer.append(replace(case, name=(inside / case.name).as_posix()))
     seen: dict[str, Case] = {}
     for case in longer:

@@ -7,6 +7,7 @@ metric adds one entry to `METRICS`. Nothing here knows masks or computes a score
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,10 @@ FLAGS: dict[str, Flag] = {known: known for known in get_args(Flag)}
 
 COLUMNS = ("case", "group", "label", "class", "metric", "value", "flag")
 """The header of a score file: one line per case, class and metric."""
+
+
+_FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-](?![\w .-]*\Z))")
+"""What spreadsheets take for a formula, also behind the mark that says it is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,11 +195,14 @@ def write_csv(path: Path, rows: Sequence[CaseScore], *, overwrite: bool = False)
     try:
         with temporary.open("w", newline="", encoding="utf-8") as stream:
             lines = csv.writer(stream, lineterminator="\n")
+            # Python's reader takes a lone carriage return for the end of a line, and its writer does not quote it.
+            quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
             lines.writerow(COLUMNS)
             for row in rows:
                 for metric, value in row.values.items():
-                    written = _written(METRICS[metric], value)
-                    lines.writerow((row.case, row.group or "", row.label, row.class_name, metric, written, row.flag))
+                    names = (as_cell(row.case), as_cell(row.group or ""), row.label, as_cell(row.class_name))
+                    writer = quoted if any("\r" in str(name) for name in names) else lines
+                    writer.writerow((*names, metric, _written(METRICS[metric], value), row.flag))
         os.replace(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -226,6 +234,7 @@ def read_csv(path: Path) -> list[CaseScore]:
     for number, line in enumerate(lines[1:], start=2):
         try:
             case, group, label, class_name, metric, value, found = line
+            case, group, class_name = map(of_cell, (case, group, class_name))
             head = group, class_name, found
             if heads.setdefault((case, label), head) != head:
                 raise ValueError(
@@ -252,6 +261,19 @@ def read_csv(path: Path) -> list[CaseScore]:
         )
         for (case, label), scores in values.items()
     ]
+
+
+def as_cell(name: str) -> str:
+    """A name as it stands in a CSV file: with a "'" in front where a spreadsheet would calculate with it.
+
+    Numbers with a sign, and names that go on with letters, digits, blanks, dots, "_" and "-" alone, stay as they are.
+    """
+    return f"'{name}" if _FORMULA.match(name) else name
+
+
+def of_cell(cell: str) -> str:
+    """The name that `as_cell` wrote."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
 
 
 def claim(path: Path, overwrite: bool) -> Path:

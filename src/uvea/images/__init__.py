@@ -1,6 +1,6 @@
 """Files to arrays with their geometry, and back."""
 
-from uvea.images.files import geometry_difference, read, read_channels, write
+from uvea.images.files import check_inside, geometry_difference, read, read_channels, write
 from uvea.images.formats import FORMATS, format_for, is_image, mask_suffix, stem_of, suffix_of
 from uvea.images.image import Image, Plane
 
@@ -8,6 +8,7 @@ __all__ = [
     "FORMATS",
     "Image",
     "Plane",
+    "check_inside",
     "format_for",
     "geometry_difference",
     "is_image",

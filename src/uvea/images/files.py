@@ -10,6 +10,7 @@ import shutil
 import stat
 import tempfile
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,18 +18,19 @@ import numpy as np
 
 from uvea.arrays.axes import LETTERS, arrange, check_axes
 from uvea.errors import ImageError, OutputError, ShapeError, UveaError
-from uvea.images.format import Stored
+from uvea.images.format import MAX_PIXELS, Stored
 from uvea.images.formats import format_for, stem_of, suffix_of
 from uvea.images.image import Image, Plane
 
 
-def read(path: str | Path, *, axes: str | None = None) -> Image:
-    """Read an image file.
+def read(path: str | Path, *, axes: str | None = None, max_pixels: int | None = None) -> Image:
+    """Read an image file, which may be damaged or hostile: what it declares is checked before it is decoded.
 
     Args:
         path: the file; its suffix says the format.
         axes: one letter of c, t, z, y, x per axis of the array in the file, in its order; overrules what
             the file says. Letters for axes that the file lacks may stand among its own.
+        max_pixels: files that declare more, counted over all channels and slices, are refused; None: `MAX_PIXELS`.
 
     Returns:
         The image with values and type as stored, channel first. Palettes become RGB, or one
@@ -43,7 +45,9 @@ def read(path: str | Path, *, axes: str | None = None) -> Image:
     _check_file(path)
     _quieten_libraries()
     try:
-        stored = family.read(path)
+        # Numbers of a header that are beyond a float are checked for, not warned of.
+        with np.errstate(all="ignore"):
+            stored = family.read(path, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels)
     except UveaError:
         raise
     except MemoryError as error:
@@ -63,15 +67,16 @@ def read(path: str | Path, *, axes: str | None = None) -> Image:
         raise ShapeError(f"{path}: {error.problem}", hint=error.hint) from error
 
 
-def read_channels(paths: tuple[Path, ...], *, axes: str | None = None) -> Image:
+def read_channels(paths: tuple[Path, ...], *, axes: str | None = None, max_pixels: int | None = None) -> Image:
     """Read one file per channel into one image; a single file may have several channels itself.
 
-    The type is the smallest that holds those of all files; the geometry is that of the first.
+    The type is the smallest that holds those of all files; the geometry is that of the first. `max_pixels` is for
+    each file.
 
     Raises:
         ImageError: as `read`, or if size or geometry differ between the files.
     """
-    first, *others = (read(path, axes=axes) for path in paths)
+    first, *others = (read(path, axes=axes, max_pixels=max_pixels) for path in paths)
     for path, image in zip(paths[1:], others, strict=True):
         if difference := geometry_difference(first, image):
             raise ImageError(
@@ -157,6 +162,25 @@ def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_inside(folder: Path, targets: Iterable[Path]) -> None:
+    """Refuse outputs that a link in the folder would lead out of it.
+
+    Args:
+        folder: of the outputs; may be a link itself, as you chose it, and need not exist.
+        targets: files to write below it. A link under the name of a file is replaced, not followed.
+
+    Raises:
+        OutputError: naming the first.
+    """
+    home = folder.resolve()
+    for parent, target in {target.parent: target for target in targets}.items():
+        if not parent.resolve().is_relative_to(home):
+            raise OutputError(
+                f"{target} would be written to {parent.resolve()}, as there is a link in {folder}",
+                hint="remove the link, or choose another --out",
+            )
 
 
 def _image_of(stored: Stored, axes: str | None) -> Image:

@@ -23,8 +23,14 @@ from numpy.typing import DTypeLike, NDArray
 from uvea.errors import ImageError
 from uvea.images.image import Image
 
+MAX_PIXELS = 2**31
+"""No image may declare more, unless the user says so: 46,000 × 46,000 or 1,290 × 1,290 × 1,290. Channels count."""
+
 LIMIT_BYTES = 64 * 2**30
-"""No image may declare more than this, or than the memory of the machine."""
+"""No image may declare more than this, or than the memory of the machine, whatever the user says."""
+
+LEAST_SPAN = 1e-4
+"""How far the axes of an image must be from lying in one plane; a shear by 45 degrees leaves 0.5."""
 
 DEFLATE_RATIO = 1032
 """The most that deflate (PNG, gzip, zip) can shrink data: a file that declares more is damaged or hostile.
@@ -60,6 +66,10 @@ class Stored:
             raise ValueError(f"its pixel size {self.spacing} is impossible")
         if not np.isfinite([*self.origin, *chain(*self.directions)]).all():
             raise ValueError("its position in space is not finite")
+        vectors = [vector for vector in self.directions if any(vector)]
+        # The smallest singular value of unit vectors: 1 for right angles, 0 where they lie in a plane.
+        if vectors and np.linalg.svd(np.array(vectors), compute_uv=False).min() < LEAST_SPAN:
+            raise ValueError("its directions lie in one plane and flatten the image")
 
 
 class Format(ABC):
@@ -69,8 +79,8 @@ class Format(ABC):
     suffixes: tuple[str, ...]
 
     @abstractmethod
-    def read(self, path: Path) -> Stored:
-        """Read a whole image, refusing a declared size that cannot be true before decoding it."""
+    def read(self, path: Path, *, max_pixels: int) -> Stored:
+        """Read a whole image, refusing a declared size that is too large or cannot be true before decoding it."""
 
     @abstractmethod
     def write(self, path: Path, image: Image) -> None:
@@ -81,32 +91,41 @@ class Format(ABC):
         """
 
 
-def check_size(path: Path, shape: Sequence[int], dtype: DTypeLike, *, most: float = float("inf")) -> None:
+def check_size(
+    path: Path, shape: Sequence[int], dtype: DTypeLike, *, max_pixels: int, most: float = float("inf")
+) -> None:
     """Refuse an image before it is decoded, by what its header declares.
 
     Args:
         path: for the message.
-        shape: declared size of the array.
+        shape: declared size of the array, channels included.
         dtype: declared type.
+        max_pixels: the most that the user allows.
         most: the largest number of bytes that the rest of the file can hold.
 
     Raises:
-        ImageError: if there are no pixels, more than the limit, or more than the file can hold.
+        ImageError: if there are no pixels, more than a limit, or more than the file can hold.
     """
     size = "×".join(map(str, shape))
-    declared = prod(int(length) for length in shape) * np.dtype(dtype).itemsize
-    if declared <= 0:
+    if not shape or min(shape) < 1:  # the product of two negative sizes would look like a size
         raise ImageError(f"{path} has no pixels ({size})", hint="write the file again, or leave it out")
-    if declared > largest_bytes():
+    declared = f"{size} {np.dtype(dtype)}"
+    count = prod(int(length) for length in shape)
+    needed = count * np.dtype(dtype).itemsize
+    if needed > most:
         raise ImageError(
-            f"{path} declares {size} {np.dtype(dtype)}, {readable(declared)}; the limit is {readable(largest_bytes())}",
-            hint="check that the file is what it should be, and cut or downscale it if it is",
-        )
-    if declared > most:
-        raise ImageError(
-            f"{path} declares {size} {np.dtype(dtype)}, {readable(declared)}, more than the file can hold; "
-            "it is truncated or damaged",
+            f"{path} declares {declared}, {readable(needed)}, more than the file can hold; it is truncated or damaged",
             hint="copy the file again from where it came from, or leave it out",
+        )
+    if count > max_pixels:
+        raise ImageError(
+            f"{path} declares {declared}, {count} pixels with all channels; the limit is {max_pixels}",
+            hint=f"check that the file is what it should be; if it is, --max-pixels {count}, or cut or downscale it",
+        )
+    if needed > largest_bytes():
+        raise ImageError(
+            f"{path} declares {declared}, {readable(needed)}; the limit is {readable(largest_bytes())}",
+            hint="check that the file is what it should be, and cut or downscale it if it is",
         )
 
 

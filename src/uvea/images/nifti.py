@@ -1,4 +1,4 @@
-"""NIfTI, .nii and .nii.gz, by nibabel.
+"""NIfTI, .nii and .nii.gz, by nibabel: it reads the header; the pixels are read here, and not a byte beyond them.
 
 Array axes are nibabel's in reverse: (x, y, z, c) there is (c, z, y, x) here. A fourth axis
 is channels. The affine is taken as nibabel reports it (sform before qform) and turned from
@@ -7,6 +7,7 @@ does not say.
 """
 
 import gzip
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ _MM = {"meter": 1000.0, "mm": 1.0, "unknown": 1.0}
 _PIXELS = b"unit px"
 """Description that says: no physical size. NIfTI has no word for it."""
 
+EXTENSION_BYTES = 2**26
+"""The most that may lie between the header and the pixels."""
+
+TAIL_BYTES = 2**24
+"""The most that may follow the pixels in a compressed file."""
+
 _LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -31,13 +38,13 @@ class Nifti(Format):
     name = "NIfTI"
     suffixes = (".nii", ".nii.gz")
 
-    def read(self, path: Path) -> Stored:
+    def read(self, path: Path, *, max_pixels: int) -> Stored:
         """Read one. Integers stay what they are unless the file scales them: then float32."""
         packed = path.name.lower().endswith(".gz")
         with gzip.open(path) if packed else path.open("rb") as stream:
-            stored = _read(path, stream, packed=packed)
-            while packed and stream.read(2**20):
-                pass  # gzip compares its checksum at the end
+            stored = _read(path, stream, packed=packed, max_pixels=max_pixels)
+            if packed and sum(len(stream.read(2**20)) for _ in range(TAIL_BYTES // 2**20)) >= TAIL_BYTES:
+                raise ValueError("it goes on long after its last pixel")  # else gzip has compared its checksum
         return stored
 
     def write(self, path: Path, image: Image) -> None:
@@ -67,45 +74,66 @@ class Nifti(Format):
         library.save(file, path)
 
 
-def _read(path: Path, stream: Any, *, packed: bool) -> Stored:
+def _read(path: Path, stream: Any, *, packed: bool, max_pixels: int) -> Stored:
+    """Read header and pixels. Extensions between them are skipped: their lengths may lie."""
     import nibabel
+    from nibabel.volumeutils import apply_read_scaling
 
     library: Any = nibabel
     length = stream.read(4)
-    stream.seek(0)
-    versions = {348: library.Nifti1Image, 540: library.Nifti2Image}
+    versions = {348: library.Nifti1Header, 540: library.Nifti2Header}
     version = versions.get(int.from_bytes(length, "little")) or versions.get(int.from_bytes(length, "big"))
     if version is None:
         raise ValueError("it does not start like NIfTI")
-    file = version.from_stream(stream)
-    header = file.header
+    start = length + stream.read(version.template_dtype.itemsize - 4)
+    header = version.from_fileobj(BytesIO(start + bytes(4)))  # zeros: no extensions
+    if not header["magic"].item().startswith(b"n+"):
+        raise ValueError("its pixels are in another file")
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
     if not 2 <= len(shape) <= 5:
         raise ValueError(f"an array of {len(shape)} axes is no image")
-    most = path.stat().st_size * DEFLATE_RATIO if packed else path.stat().st_size - file.dataobj.offset
-    check_size(path, shape, dtype, most=most)
-    slope, intercept = file.dataobj.slope, file.dataobj.inter
-    if (slope, intercept) == (1, 0):
-        array = np.array(file.dataobj.get_unscaled())  # a copy: not a map of the file
-    else:
-        array = file.get_fdata(caching="unchanged", dtype=np.float32)
+    offset = int(header.get_data_offset())
+    if not len(start) <= offset <= len(start) + EXTENSION_BYTES:
+        raise ValueError(f"its pixels start at byte {offset}")
+    size = path.stat().st_size
+    check_size(path, shape, dtype, max_pixels=max_pixels, most=size * DEFLATE_RATIO if packed else size - offset)
+    stream.read(offset - len(start))
+    array = _filled(stream, shape, dtype)
+    slope, intercept = header.get_slope_inter()
+    if (slope, intercept) not in ((1, 0), (None, None)):
+        array = apply_read_scaling(array, slope, intercept).astype(np.float32)
     if array.dtype.names and set(array.dtype.names) in ({"R", "G", "B"}, {"R", "G", "B", "A"}):
         array = np.stack([array[colour] for colour in array.dtype.names], axis=-1)
         channels = True
     else:
         channels = array.ndim > 3
-    return _stored(array, channels, file)
+    return _stored(array, channels, header)
 
 
-def _stored(array: NDArray[np.generic], channels: bool, file: Any) -> Stored:
+def _filled(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array with the next bytes of a stream, first axis fastest."""
+    array = np.empty(shape[::-1], dtype)
+    room = memoryview(array.reshape(-1).view(np.uint8).data)
+    done = 0
+    while done < len(room):
+        count = stream.readinto(room[done : done + 2**24])
+        if not count:
+            raise ValueError(f"it has {done} of {len(room)} bytes of pixels")
+        done += count
+    return array.T
+
+
+def _stored(array: NDArray[np.generic], channels: bool, header: Any) -> Stored:
     """Reverse the axes, fold all beyond the third into channels, and say where they lie."""
     dims = min(array.ndim - channels, 3)
     if channels:
         array = array.reshape(*array.shape[:dims], -1)
-    affine = np.asarray(file.affine, dtype=np.float64)
-    unit = file.header.get_xyzt_units()[0]
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise ValueError("its affine is not finite")
+    unit = header.get_xyzt_units()[0]
     factor, unit = (1.0, "um") if unit == "micron" else (_MM[unit], "mm")
-    if file.header["descrip"].item() == _PIXELS:
+    if header["descrip"].item() == _PIXELS:
         unit = "px"
     matrix = (_LPS @ affine[:3, :3] * factor)[::-1, ::-1]  # rows: world (z, y, x); columns: array (z, y, x)
     origin = (_LPS @ affine[:3, 3] * factor)[::-1]

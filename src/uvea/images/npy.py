@@ -13,14 +13,26 @@ The file knows no axes, so they follow from its shape:
 `--axes` overrules this. There is no pixel size; the unit is px.
 """
 
+import re
+from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from numpy.lib import format as numpy_format
 
 from uvea.errors import ImageError
 from uvea.images.format import Format, Stored, cannot_hold, check_size
 from uvea.images.image import Image
+
+LONGEST_HEADER = 2**16
+"""Bytes."""
+
+_FIELDS = re.compile(
+    r"\{\s*'descr':\s*'(?P<descr>[<>|=]?[biufc]\d{0,2})',"
+    r"\s*'fortran_order':\s*(?P<fortran>True|False),"
+    r"\s*'shape':\s*\((?P<shape>[\dL, ]{0,400})\),?\s*\}\s*"
+)
+"""The header of an array of numbers. numpy itself parses it as a Python literal, which deep nesting breaks."""
 
 
 class Npy(Format):
@@ -29,18 +41,13 @@ class Npy(Format):
     name = "NumPy"
     suffixes = (".npy",)
 
-    def read(self, path: Path) -> Stored:
+    def read(self, path: Path, *, max_pixels: int) -> Stored:
         """Read one; the axes follow from the shape as the head of this file says."""
         with path.open("rb") as file:
-            version = numpy_format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(file)
-            if dtype.hasobject:
-                raise ImageError(f"{path} holds Python objects", hint="save it as an array of numbers")
-            check_size(path, shape, dtype, most=path.stat().st_size - file.tell())
-        array = np.load(path, allow_pickle=False)
+            shape, fortran, dtype = _header(path, file)
+            check_size(path, shape, dtype, max_pixels=max_pixels, most=path.stat().st_size - file.tell())
+            array = np.fromfile(file, dtype, prod(shape))
+        array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
         if (axes := guess_axes(array.shape)) is None:
             raise ImageError(
                 f"{path} has {array.ndim} axes ({'×'.join(map(str, array.shape))}), an image has 2 to 5",
@@ -59,6 +66,25 @@ class Npy(Format):
                 np.save(path, np.ascontiguousarray(array), allow_pickle=False)
                 return
         raise cannot_hold(path, image, name="NumPy", instead=".tif")
+
+
+def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, whether the first axis is the fastest, and type."""
+    start = file.read(8)
+    size = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4, b"\x93NUMPY\3\0": 4}.get(start)
+    if size is None:
+        raise ValueError("it does not start like NumPy")
+    length = int.from_bytes(file.read(size), "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"its header has {length} bytes")
+    text = file.read(length).decode("latin-1")
+    if "'|O'" in text or "'O'" in text:
+        raise ImageError(f"{path} holds Python objects", hint="save it as an array of numbers")
+    found = _FIELDS.fullmatch(text)
+    if found is None:
+        raise ValueError("its header is not that of an array of numbers")
+    shape = tuple(int(length) for length in found["shape"].replace("L", "").replace(",", " ").split())
+    return shape, found["fortran"] == "True", np.dtype(found["descr"])
 
 
 def guess_axes(shape: tuple[int, ...]) -> str | None:

@@ -6,6 +6,7 @@ is always px. Photographs are turned the way their EXIF orientation says, as vie
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,13 @@ from uvea.errors import ImageError
 from uvea.images.format import DEFLATE_RATIO, Format, Stored, cannot_hold, check_size
 from uvea.images.image import Image
 
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")
+"""What a decoder is given: size, palette, pixels, alpha, orientation, and what tells an animation."""
+
+_MOST_SCANS = 100
+
 
 class Png(Format):
     """PNG: 1, 8 and 16 bit; gray, RGB, palette, with or without alpha. Writes 1 to 4 channels, 2D."""
@@ -24,22 +32,23 @@ class Png(Format):
     name = "PNG"
     suffixes = (".png",)
 
-    def read(self, path: Path) -> Stored:
+    def read(self, path: Path, *, max_pixels: int) -> Stored:
         """Read one; 1 bit gives bool, 2 and 4 bit gray are scaled to 0 to 255 as PNG defines."""
         with path.open("rb") as file:
             head = file.read(26)
-        if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 26:
+        if head[:8] != _PNG_START or len(head) < 26:
             raise ValueError("it does not start like PNG")
         width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
         samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
         most = path.stat().st_size * DEFLATE_RATIO * 8 / min(bits or 8, 8)
-        check_size(path, (height, width, samples), np.uint16 if bits == 16 else np.uint8, most=most)
-        _check_chunks(path)
+        kind = np.uint16 if bits == 16 else np.uint8
+        check_size(path, (height, width, samples), kind, max_pixels=max_pixels, most=most)
+        content = _known_chunks(path)
         if bits == 16 and samples > 1:
             import imagecodecs
 
-            return _stored(imagecodecs.png_decode(path.read_bytes()))
-        with PngImagePlugin.PngImageFile(path) as image:
+            return _stored(imagecodecs.png_decode(content))
+        with PngImagePlugin.PngImageFile(BytesIO(content)) as image:
             return _from_pillow(path, image)
 
     def write(self, path: Path, image: Image) -> None:
@@ -62,11 +71,14 @@ class Jpeg(Format):
     name = "JPEG"
     suffixes = (".jpg", ".jpeg")
 
-    def read(self, path: Path) -> Stored:
+    def read(self, path: Path, *, max_pixels: int) -> Stored:
         """Read one; CMYK is converted to RGB."""
         with JpegImagePlugin.JpegImageFile(path) as image:
             # One bit per 8×8 block and component is a floor for both kinds of entropy coding; 64 samples in a bit.
-            check_size(path, (image.height, image.width, 3), np.uint8, most=path.stat().st_size * 8 * 64 * 3)
+            most = path.stat().st_size * 8 * 64 * 3
+            shape = (image.height, image.width, len(image.getbands()))
+            check_size(path, shape, np.uint8, max_pixels=max_pixels, most=most)
+            _check_scans(path)
             return _from_pillow(path, image)
 
     def write(self, path: Path, image: Image) -> None:
@@ -81,11 +93,13 @@ class Bmp(Format):
     name = "BMP"
     suffixes = (".bmp",)
 
-    def read(self, path: Path) -> Stored:
+    def read(self, path: Path, *, max_pixels: int) -> Stored:
         """Read one."""
         with BmpImagePlugin.BmpImageFile(path) as image:
             # Run-length coding makes at most 255 pixels of 2 bytes; end-of-bitmap marks may leave more out.
-            check_size(path, (image.height, image.width), np.uint8, most=path.stat().st_size * 255)
+            most = path.stat().st_size * 255
+            shape = (image.height, image.width, len(image.getbands()))
+            check_size(path, shape, np.uint8, max_pixels=max_pixels, most=most)
             return _from_pillow(path, image)
 
     def write(self, path: Path, image: Image) -> None:
@@ -94,10 +108,15 @@ class Bmp(Format):
         Pillow.fromarray(array).save(path, format="BMP")
 
 
-def _check_chunks(path: Path) -> None:
-    """Follow the chunks to the end and compare the checksums that matter: pillow looks at neither."""
+def _known_chunks(path: Path) -> bytes:
+    """The file without the chunks that are not needed for its pixels.
+
+    Compressed text and colour profiles, which can swell, and all that is unknown never reach a decoder. The chunks
+    are followed to the end and the checksums that matter are compared: pillow looks at neither.
+    """
+    parts = [_PNG_START]
     with path.open("rb") as file:
-        file.seek(8)
+        file.seek(len(_PNG_START))
         kind = b""
         while kind != b"IEND":
             head = file.read(8)
@@ -108,6 +127,16 @@ def _check_chunks(path: Path) -> None:
             (stated,) = struct.unpack(">I", checksum)
             if kind[:1].isupper() and zlib.crc32(kind + data) != stated:
                 raise ValueError(f"the checksum of its part {kind!r} is wrong")
+            if kind in _PNG_CHUNKS:
+                parts += [head, data, checksum]
+    return b"".join(parts)
+
+
+def _check_scans(path: Path) -> None:
+    """Refuse a JPEG that goes over its pixels again and again: each scan takes a few bytes and the time of an image."""
+    scans = path.read_bytes().count(b"\xff\xda")  # inside of pixels, 255 is always followed by 0
+    if scans > _MOST_SCANS:
+        raise ValueError(f"it has {scans} scans of its pixels, a photograph has a dozen")
 
 
 def _from_pillow(path: Path, image: ImageFile.ImageFile) -> Stored:

@@ -37,12 +37,27 @@ _IMAGEJ_BYTES = 2**31
 
 _OME_TYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
-_RATIOS = {1: 1, 8: DEFLATE_RATIO, 32946: DEFLATE_RATIO, 32773: 64, 5: 4096, 7: 64 * 8 * 3}
-"""The most by which a compression shrinks, by its tag: none, deflate twice, PackBits, LZW (a table of 4096
-strings), JPEG (a bit per block of 64)."""
+_JPEG2000 = (33003, 33004, 33005, 34712)
+_RATIOS = {
+    1: 1, 5: 4096, 7: 64 * 8 * 3, 8: DEFLATE_RATIO, 32773: 64, 32946: DEFLATE_RATIO, 34925: 2**13, 50000: 2**15,
+    **dict.fromkeys((2, 3, 4, *_JPEG2000), float("inf")),
+}  # fmt: skip
+"""The compressions that are read, by their tag, and the most by which they shrink: none, LZW (a table of 4096 strings),
+JPEG (a bit per block of 64), deflate, PackBits, LZMA, Zstandard (four bytes per block of 128 KiB); fax, JPEG 2000."""
+
+MISSING_BYTES = 2**22
+"""Strips and tiles may be left out for zeros; larger ones count as this, so that no file can be all zeros left out."""
+
+MOST_PLANES = 10**6
+"""Planes that OME metadata may speak of. They are counted in vain before it is seen that they are not there."""
 
 _TYPE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
 """Bytes per value of each TIFF data type, by its number."""
+
+_COUNTS = (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 32997, 32998)
+"""Tags of sizes, places, numbers and kinds. With a width of -1, tifffile counts pages backwards and never ends."""
+
+_UNSIGNED = (1, 3, 4, 16, 18)
 
 Sizes = dict[str, tuple[float, str]]
 """Size of a pixel and its unit as the file spells it, by axis letter."""
@@ -51,14 +66,17 @@ Sizes = dict[str, tuple[float, str]]
 class _AnyTiff(Format):
     """What both names share: the metadata say what a file is, not its name."""
 
-    def read(self, path: Path) -> Stored:
+    def read(self, path: Path, *, max_pixels: int) -> Stored:
         """Read the one image in the file; pyramid levels but the first, and thumbnails, are left aside."""
         import tifffile
 
         _check_pages(path)
-        with tifffile.TiffFile(path) as file:
+        # Micro-Manager's own metadata name other files to open; what it writes is OME-TIFF as well.
+        with tifffile.TiffFile(path, is_mmstack=False, is_ndtiff=False) as file:
+            if file.is_ome:
+                _check_ome(path, file.ome_metadata or "")
             series = _only_series(path, file)
-            _check_series(path, series)
+            _check_series(path, series, max_pixels=max_pixels)
             array = np.asarray(series.asarray())
             array, axes = _named(array, series.axes.lower())
             array, axes = _true_colours(array, axes, series.keyframe, imagej=bool(file.is_imagej))
@@ -173,22 +191,86 @@ def _check_pages(path: Path) -> None:
         entry = np.dtype([*entry.descr, ("offset", f"{order}u{8 if big else 4}")])
         (offset,) = struct.unpack_from(order + word, head, 8 if big else 4)
         seen: set[int] = set()
-        while offset:
-            if offset >= size or offset in seen:
-                problem = "leads in a circle" if offset in seen else f"is at byte {offset} of {size}"
-                raise ValueError(f"it is truncated or damaged: page {len(seen) + 1} {problem}")
-            seen.add(offset)
-            file.seek(offset)
+        pages = total = 0
+        below: list[int] = []
+        while offset or below:
+            is_page = bool(offset)
+            here = offset or below.pop()
+            name = f"page {pages + 1}" if is_page else "a directory below a page"
+            if here >= size or here in seen:
+                problem = "leads in a circle" if here in seen else f"is at byte {here} of {size}"
+                raise ValueError(f"it is truncated or damaged: {name} {problem}")
+            seen.add(here)
+            file.seek(here)
             (count,) = struct.unpack(counter, file.read(struct.calcsize(counter)))
-            entries = np.frombuffer(file.read(min(count, size) * entry.itemsize), entry)
-            (offset,) = struct.unpack(order + word, file.read(struct.calcsize(word)))
+            total += count * entry.itemsize
+            if total > size:  # pages that lie over each other would be read again and again
+                raise ValueError(f"it is damaged: {name} has {count} tags, more than there is room for")
+            entries = np.frombuffer(file.read(count * entry.itemsize), entry)
+            following = file.read(struct.calcsize(word))
+            if is_page:
+                (offset,) = struct.unpack(order + word, following)
+                pages += 1
             lengths = _TYPE_BYTES[np.minimum(entries["type"], len(_TYPE_BYTES) - 1)] * entries["count"].astype(float)
             # Private tags beyond 32767 are not ours to judge.
             apart = (lengths > entry["offset"].itemsize) & (entries["tag"] < 32768)
             if (lengths + entries["offset"])[apart].max(initial=0) > size:
-                raise ValueError(f"it is truncated or damaged: page {len(seen)} has tags beyond the end of the file")
-        if not seen:
+                raise ValueError(f"it is truncated or damaged: {name} has tags beyond the end of the file")
+            if not np.isin(entries["type"][np.isin(entries["tag"], _COUNTS)], _UNSIGNED).all():
+                raise ValueError(f"it is damaged: {name} has sizes that are no whole numbers from zero on")
+            for row in entries[entries["tag"] == 330]:
+                below += _offsets(file, row, order)
+        if not pages:
             raise ValueError("it has no pages")
+
+
+def _offsets(file: Any, row: Any, order: str) -> list[int]:
+    """The places that a tag of directories below a page names; its values are known to lie in the file."""
+    kind = {4: "u4", 13: "u4", 16: "u8", 18: "u8"}.get(int(row["type"]))
+    if kind is None:
+        raise ValueError(f"it is damaged: its directories below a page are numbers of type {row['type']}")
+    dtype = np.dtype(order + kind)
+    length = int(row["count"]) * dtype.itemsize
+    if length <= row["offset"].itemsize:
+        content = row["offset"].astype(row["offset"].dtype.newbyteorder(order)).tobytes()[:length]
+    else:
+        file.seek(int(row["offset"]))
+        content = file.read(length)
+    return [int(offset) for offset in np.frombuffer(content, dtype)]
+
+
+def _check_ome(path: Path, xml: str) -> None:
+    """Refuse metadata that name files outside of the folder, or more planes than an image has.
+
+    tifffile opens every file they name, and makes a list of as many planes as they say.
+    """
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        raise ValueError("its OME metadata define words of their own")
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"its OME metadata cannot be read: {error}") from None
+    for element in root.iter():
+        tag = element.tag.rpartition("}")[2]
+        for key, value in element.attrib.items():
+            name = key.rpartition("}")[2]
+            if name == "FileName" and (
+                value != Path(value).name or "\\" in value or (path.parent / value).is_symlink()
+            ):
+                raise ImageError(
+                    f"{path} says that some of its pixels are outside of its folder, in {value[:100]}",
+                    hint="put all files of the image into one folder, or save it whole to one file",
+                )
+            if name in ("PlaneCount", "NumPlanes", "IFD") and not 0 <= int(value) <= MOST_PLANES:
+                raise ValueError(f"its OME metadata speak of {value[:20]} planes")
+        if tag == "Pixels":
+            sizes = [int(element.attrib[f"Size{axis}"]) for axis in "CZT"]
+            if min(sizes) < 1 or prod(sizes) > MOST_PLANES:
+                raise ValueError(f"its OME metadata speak of {'×'.join(map(str, sizes))[:40]} planes")
+        if tag.startswith("ModuloAlong") and "Start" in element.attrib:
+            start, end, step = (float(element.attrib.get(key, 1)) for key in ("Start", "End", "Step"))
+            if not 0 <= (end - start) / step <= MOST_PLANES:
+                raise ValueError(f"its OME metadata count from {start} to {end} by {step}")
 
 
 def _only_series(path: Path, file: Any) -> Any:
@@ -209,12 +291,18 @@ def _only_series(path: Path, file: Any) -> Any:
     return images[0]
 
 
-def _check_series(path: Path, series: Any) -> None:
+def _check_series(path: Path, series: Any, *, max_pixels: int) -> None:
     """Refuse what cannot be true, page by page, before a byte is decoded."""
     page = series.keyframe
     if series.dtype is None or page.dtype is None:
         raise ValueError(f"its values have {page.bitspersample} bits of a kind that cannot be read")
-    check_size(path, series.shape, series.dtype)
+    compression = int(page.compression)
+    if compression not in _RATIOS:
+        raise ImageError(
+            f"{path} is compressed as {getattr(page.compression, 'name', compression)}, which is not read here",
+            hint="save it with deflate, LZW or no compression",
+        )
+    check_size(path, series.shape, series.dtype, max_pixels=max_pixels)
     chunk = prod(page.chunks) * page.dtype.itemsize
     if chunk > largest_bytes() or chunk > max(2**28, 4 * page.size * page.dtype.itemsize):
         raise ImageError(
@@ -224,7 +312,7 @@ def _check_series(path: Path, series: Any) -> None:
         )
     size = page.parent.filehandle.size
     if series.dataoffset is not None:  # all pages in one run of bytes, perhaps without tags of their own
-        check_size(path, series.shape, series.dtype, most=size - series.dataoffset)
+        check_size(path, series.shape, series.dtype, max_pixels=max_pixels, most=size - series.dataoffset)
         return
     stored = 0
     for number, part in enumerate(series.pages):
@@ -233,16 +321,54 @@ def _check_series(path: Path, series: Any) -> None:
                 f"{path} declares {len(series.pages)} pages, and page {number + 1} is not there",
                 hint="put all files of the image into one folder if it has several, or save it whole to one file",
             )
+        if prod(page.chunked) > len(part.dataoffsets):
+            raise ValueError(f"it declares {prod(page.chunked)} strips or tiles and has {len(part.dataoffsets)}")
         for offset, count in zip(part.dataoffsets, part.databytecounts, strict=False):
             if offset + count > part.parent.filehandle.size:
                 raise ImageError(
                     f"{path} is truncated: it has pixels up to byte {offset + count} of {size}",
                     hint="copy the file again from where it came from, or leave it out",
                 )
-            stored += int(count) or chunk  # a chunk without bytes is one of zeros
-    ratio = _RATIOS.get(int(page.compression), float("inf"))
+            if compression == 7 or compression in _JPEG2000:
+                _check_chunk(part.parent.filehandle, int(offset), int(count), page)
+            stored += int(count) or min(chunk, MISSING_BYTES)  # a chunk without bytes is one of zeros
+    ratio = _RATIOS[compression]
     bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
-    check_size(path, series.shape, series.dtype, most=stored * ratio * 8 * page.dtype.itemsize / bits)
+    most = stored * ratio * 8 * page.dtype.itemsize / bits
+    check_size(path, series.shape, series.dtype, max_pixels=max_pixels, most=most)
+
+
+def _check_chunk(file: Any, offset: int, count: int, page: Any) -> None:
+    """Refuse a JPEG or JPEG 2000 image whose own header says another size than the tile or strip that it is."""
+    file.seek(offset)
+    content = file.read(count)
+    if not content:
+        return
+    rows, columns = _jpeg_size(content) if int(page.compression) == 7 else _jpeg2000_size(content)
+    most = (page.tilelength, page.tilewidth) if page.is_tiled else (page.imagelength, page.imagewidth)
+    if rows > most[0] + 15 or columns > most[1] + 15:  # some programs write whole blocks
+        raise ValueError(f"a part of its pixels is {rows}×{columns}, larger than a strip or tile")
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    """Rows and columns that a JPEG declares."""
+    place = 2
+    while place + 9 <= len(content) and content[place] == 0xFF:
+        kind, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            rows, columns = struct.unpack_from(">HH", content, place + 5)
+            return rows, columns
+        place += 1 if kind == 0xFF else 2 + length
+    raise ValueError("a part of its pixels is no JPEG")
+
+
+def _jpeg2000_size(content: bytes) -> tuple[int, int]:
+    """Rows and columns that a JPEG 2000 declares."""
+    place = content.find(b"\xff\x4f\xff\x51")
+    if place < 0 or len(content) < place + 24:
+        raise ValueError("a part of its pixels is no JPEG 2000")
+    columns, rows, left, top = struct.unpack_from(">IIII", content, place + 8)
+    return rows - top, columns - left
 
 
 def _named(array: NDArray[np.generic], axes: str) -> tuple[NDArray[np.generic], str]:

@@ -1,0 +1,111 @@
+"""Names of outputs: none leaves its folder, none is written over another, on any system."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uvea.datasets.names import LONGEST_NAME, check_output_names
+from uvea.errors import DatasetError, OutputError, harmless
+
+
+def test_ordinary_names_are_left_alone():
+    """Folders, blanks, umlauts, dots and numbers."""
+    check_output_names(
+        ["a.png", "patient 1/scan.v2.nii.gz", "Größe 5 µm.tif", "b/a.png", "-1.png", "console.png", "日本.png"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("../a.png", "leaves the folder"),
+        ("a/../../b.png", "leaves the folder"),
+        ("/etc/a.png", "leaves the folder"),
+        ("a//b.png", "leaves the folder"),
+        ("./a.png", "leaves the folder"),
+        ("C:a.png", "has a :"),
+        ("..\\a.png", r"has a \\"),
+        ("a.png:stream", "has a :"),
+        ("CON.png", "name of a device"),
+        ("nul", "name of a device"),
+        ("sub/aux.tif/a.png", "name of a device"),
+        ("LPT¹.nii.gz", "name of a device"),
+        ("con .png", "name of a device"),
+        ("a.", "ends in a dot or a blank"),
+        ("folder /a.png", "ends in a dot or a blank"),
+        ("a\x1b[2J.png", "cannot be shown"),
+        ("a\nb.png", "cannot be shown"),
+        ("a\rb.png", "cannot be shown"),
+        ("a\x00.png", "cannot be shown"),
+        ("gnp.\u202ea.exe", "cannot be shown"),
+        ("a\ud800.png", "cannot be shown"),
+        ("x" * 300 + ".png", "more than 240 bytes"),
+        ("ä" * 121 + ".png", "more than 240 bytes"),
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(name, problem):
+    """One line with the name, written out harmlessly, and a way out."""
+    with pytest.raises(OutputError, match=rf"the output '.*' .*{problem}.*\n.*rename the image") as caught:
+        check_output_names(["good.png", name])
+    assert harmless(caught.value.problem) == caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a.png", "A.png"),
+        ("Straße.png", "STRASSE.PNG"),
+        ("sub/a.png", "Sub/a.png"),
+        (unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")),
+        (unicodedata.normalize("NFC", "É.png"), unicodedata.normalize("NFD", "é.png")),
+    ],
+)
+def test_names_that_some_systems_take_for_one_are_refused(first, second):
+    """A disk of macOS or Windows would keep the last of them only."""
+    with pytest.raises(OutputError, match=r"differ in case or Unicode form only\n.*different folders"):
+        check_output_names([first, "other.png", second])
+
+
+def test_a_name_that_is_a_folder_of_another_is_refused():
+    """One of them could not be written."""
+    with pytest.raises(OutputError, match=r"'a\.png' is a folder in 'A\.png/b\.png'"):
+        check_output_names(["a.png", "A.png/b.png"])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.text(st.characters(codec=None), max_size=12), min_size=1, max_size=4))
+def test_what_is_let_through_stays_in_its_folder(tmp_path_factory, names):
+    """Whatever the letters: joined to a folder, the path lies below it, and can be shown."""
+    import os
+
+    try:
+        check_output_names(names)
+    except OutputError:
+        return
+    for name in names:
+        path = os.path.normpath(os.path.join("/out", name))
+        assert path.startswith("/out/") and path != "/out/"
+        assert name.isprintable() or any(unicodedata.category(letter) == "Zs" for letter in name)
+    assert len({name.casefold() for name in names}) == len(set(names))
+
+
+def test_the_longest_name_leaves_room_for_what_is_added_while_writing():
+    """File systems end at 255 bytes."""
+    assert LONGEST_NAME + len(".") + len(".part") < 255
+
+
+def test_messages_show_names_harmlessly():
+    """In the one place that all errors go through."""
+    error = DatasetError("no mask for 'a\x1b[31m\n\x9b2J\u202e'", hint="rename 'a\x07'")
+    assert error.problem == r"no mask for 'a\x1b[31m\n\x9b2J\u202e'"
+    assert error.hint == r"rename 'a\x07'"
+    assert str(error).count("\n") == 1
+    assert harmless("Größe 5 µm\u00a0日本 e\u0301 🔬") == "Größe 5 µm\u00a0日本 e\u0301 🔬"
+    assert harmless("a\nb", keep="\n") == "a\nb"
+
+
+def test_a_message_from_a_file_is_not_endless():
+    """A header may hold a word of a megabyte."""
+    assert len(DatasetError("x" * 10**6, hint="y").problem) == 2000
