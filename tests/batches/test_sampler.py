@@ -149,3 +149,17 @@ def test_images_of_one_size_are_visited_once_however_large_they_are():
     cases = [case(str(value), (16, 16), value=value) for value in range(2)]
     draw = sampler(cases, (4, 4), 2, foreground=0, seed=0)
     assert all(sorted(draw(step)[0][:, 0, 0, 0]) == [0, 1] for step in range(4))
+
+
+def test_numbers_of_objects_pass_through_as_they_are():
+    """int32 beyond the range of classes; pixels of all objects count as foreground."""
+    ids = np.zeros((40, 40), np.int32)
+    ids[5:9, 5:9], ids[30:34, 2:8] = 70_000, 3
+    positions = remember_positions(ids, 2)
+    assert len(positions) == 1 and len(positions[0]) == 16 + 24
+    draw = sampler(
+        [TrainingCase("a", np.zeros((1, 40, 40), np.float32), ids, positions)], (8, 8), 2, foreground=1, seed=0
+    )
+    drawn = np.concatenate([draw(step)[1] for step in range(20)])
+    assert drawn.dtype == np.int32 and (drawn > 0).any(axis=(1, 2)).all()
+    assert set(np.unique(drawn)) == {0, 3, 70_000}

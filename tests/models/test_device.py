@@ -111,8 +111,8 @@ def test_a_layer_with_wrong_gradients_rules_bfloat16_out(quick, monkeypatch):
     """A convolution whose bfloat16 weight gradient is twice what it should be, as fast as it may be."""
     original = ConvBlock._convolve
 
-    def wrong(self, x):
-        made = original(self, x)
+    def wrong(self, *parts):
+        made = original(self, *parts)
         if torch.is_autocast_enabled("cpu"):
             weight = self.conv1.weight
             made = made + 1e3 * (weight - weight.detach()).sum().to(made.dtype)
@@ -158,3 +158,43 @@ def test_a_prepared_network_and_batch_are_channels_last():
         assert network.encoder[1].conv1.weight.is_contiguous(memory_format=layout)
         with precision.autocast(CPU):
             assert network(image).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("cores", "best", "tried", "taken"),
+    [
+        (8, 4, ["8 threads", "4 threads", "2 threads"], 4),
+        (8, 8, ["8 threads", "4 threads", "2 threads"], 8),
+        (3, 3, ["8 threads", "3 threads", "1 threads"], 3),
+        (2, 2, ["8 threads", "2 threads"], 2),
+    ],
+)
+def test_the_number_of_threads_is_the_fastest_of_those_tried(monkeypatch, cores, best, tried, taken):
+    """Torch would take eight; a container with fewer cores, or small images, are better off with fewer."""
+    now, asked = [8], []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: now.__setitem__(0, count))
+
+    def timed(trials, device):
+        asked.extend(trials)
+        return {name: 1.0 + abs(int(name.split()[0]) - best) for name in trials}
+
+    monkeypatch.setattr(module, "_time", timed)
+    threads, why = module._choose_threads(lambda: None, CPU)
+    assert (threads, asked, now) == (taken, tried, [8])
+    assert f"{taken} threads: it takes 8 threads" in why
+
+
+def test_whoever_set_the_number_of_threads_keeps_it(monkeypatch):
+    """Nothing is timed then, nor where fewer cannot be faster."""
+    monkeypatch.setattr(module, "_time", lambda trials, device: pytest.fail("timed"))
+    monkeypatch.setattr(module, "_cores", lambda: 64)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert module._choose_threads(lambda: None, CPU) == (None, "")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(module, "_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert module._choose_threads(lambda: None, CPU) == (None, "")

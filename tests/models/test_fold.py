@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from uvea.models.fold import fold_batch_norm
+from uvea.models.fold import fold_batch_norm, for_tracing
 from uvea.models.unet import UNet
 
 
@@ -39,3 +39,15 @@ def test_the_original_is_left_as_it_was():
     assert network.training and not folded.training
     assert before.keys() == network.state_dict().keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_copy_for_tracing_does_the_same_for_every_size(dims):
+    """No block of it takes its input in two parts, and the answer is the original's."""
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, classes=2, dims=dims, channels=(4, 6)).eval()
+    copy = for_tracing(network)
+    images = torch.randn(1, 1, *[96 if dims == 2 else 24] * dims)
+    block = copy.decoder[0]
+    assert not block.joins(torch.zeros(1, 4, *images.shape[2:]), (2,) * dims)
+    torch.testing.assert_close(copy(images), network(images), atol=1e-5, rtol=1e-4)

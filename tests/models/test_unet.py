@@ -301,3 +301,13 @@ def test_it_learns(settings):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.25 * losses[0]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"pooling": "strided"}, {"block": "residual"}, {"channels": (2, 3)}, {"channels": (2,)}]
+)
+def test_a_lowest_level_without_convolutions_only_pools(settings):
+    """It can neither make the step, nor add a shortcut, nor change the number of channels."""
+    levels = len(settings.get("channels", (2, 2)))
+    with pytest.raises(PlanError, match="convs_per_level"):
+        UNet(in_channels=1, classes=1, **{"channels": (2, 2), "convs_per_level": (2, 0)[-levels:], **settings})

@@ -16,7 +16,7 @@ from uvea.errors import OutputError
 
 T = TypeVar("T", bound=np.generic)
 
-Prepared = tuple[NDArray[np.float32], NDArray[np.int16]]
+Prepared = tuple[NDArray[np.float32], NDArray[np.integer]]
 """Image (c, ...) and labels (...)."""
 
 

@@ -13,6 +13,8 @@ from math import ceil, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from uvea.arrays.labels import classes_of
+
 IGNORE = -1
 """Label of pixels that are not annotated, and of the padding around images smaller than a patch."""
 
@@ -28,18 +30,18 @@ class TrainingCase:
     image: NDArray[np.float32]
     """(c, ...) of any size."""
 
-    labels: NDArray[np.int16]
-    """(...), 0 to classes - 1, or IGNORE."""
+    labels: NDArray[np.integer]
+    """(...), 0 to classes - 1 int16, or numbers of objects int32; IGNORE."""
 
     positions: tuple[NDArray[np.int64], ...]
     """For each foreground class, flat indices of some of its pixels; empty where the case has none."""
 
 
-def remember_positions(labels: NDArray[np.int16], classes: int, *, seed: int = 0) -> tuple[NDArray[np.int64], ...]:
+def remember_positions(labels: NDArray[np.integer], classes: int, *, seed: int = 0) -> tuple[NDArray[np.int64], ...]:
     """Choose pixels of every foreground class, at most `REMEMBERED` each, for `TrainingCase.positions`."""
     rng = np.random.default_rng(seed)
     found = []
-    flat = np.asarray(labels).reshape(-1)
+    flat = classes_of(np.asarray(labels), classes).reshape(-1)
     for label in range(1, classes):
         where = np.flatnonzero(flat == label)
         if len(where) > REMEMBERED:
@@ -50,7 +52,7 @@ def remember_positions(labels: NDArray[np.int16], classes: int, *, seed: int = 0
 
 def sampler(
     cases: Sequence[TrainingCase], patch: Sequence[int], batch: int, *, foreground: float, seed: int
-) -> Callable[[int], tuple[NDArray[np.float32], NDArray[np.int16]]]:
+) -> Callable[[int], tuple[NDArray[np.float32], NDArray[np.integer]]]:
     """Make a function from a step number to a batch of patches.
 
     Every case is visited before any is visited again, and a large one more than once in a round: the square root
@@ -66,8 +68,37 @@ def sampler(
         seed: start of all randomness.
 
     Returns:
-        step -> images (b, c, *patch) float32 and labels (b, *patch) int16.
+        step -> images (b, c, *patch) float32 and labels (b, *patch) of the type that those of the cases have.
     """
+    choose = patches(cases, patch, batch, foreground=foreground, seed=seed)
+
+    def draw(step: int) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
+        images = np.empty((batch, len(cases[0].image), *patch), np.float32)
+        labels = np.empty((batch, *patch), cases[0].labels.dtype)
+        for i, (index, start) in enumerate(choose(step)):
+            images[i], labels[i] = crop(cases[index].image, cases[index].labels, start, patch)
+        return images, labels
+
+    return draw
+
+
+def patches(
+    cases: Sequence[TrainingCase], patch: Sequence[int], batch: int, *, foreground: float, seed: int
+) -> Callable[[int], list[tuple[int, list[int]]]]:
+    """Make a function from a step number to the case of each patch and its first pixel, as `sampler` takes them."""
+    turn = turns(cases, patch, batch, seed=seed)
+
+    def choose(step: int) -> list[tuple[int, list[int]]]:
+        rng = np.random.default_rng((seed, 2, step))
+        return [
+            (index, _start(cases[index], patch, rng, near_foreground=rng.random() < foreground)) for index in turn(step)
+        ]
+
+    return choose
+
+
+def turns(cases: Sequence[TrainingCase], patch: Sequence[int], batch: int, *, seed: int) -> Callable[[int], list[int]]:
+    """Make a function from a step number to the case of each patch, as `sampler` takes them."""
     visits = [round(prod(ceil(n / p) for n, p in zip(case.labels.shape, patch, strict=True)) ** 0.5) for case in cases]
     # Where all are alike, once is enough.
     fewest = min(visits)
@@ -77,23 +108,16 @@ def sampler(
     def order(epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng((seed, 1, epoch)).permutation(visited)
 
-    def draw(step: int) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-        rng = np.random.default_rng((seed, 2, step))
-        images = np.empty((batch, len(cases[0].image), *patch), np.float32)
-        labels = np.empty((batch, *patch), np.int16)
-        for i in range(batch):
-            epoch, index = divmod(step * batch + i, len(visited))
-            case = cases[order(epoch)[index]]
-            start = _start(case, patch, rng, near_foreground=rng.random() < foreground)
-            images[i], labels[i] = crop(case.image, case.labels, start, patch)
-        return images, labels
+    def turn(step: int) -> list[int]:
+        places = (divmod(place, len(visited)) for place in range(step * batch, (step + 1) * batch))
+        return [int(order(epoch)[index]) for epoch, index in places]
 
-    return draw
+    return turn
 
 
 def crop(
-    image: NDArray[np.float32], labels: NDArray[np.int16], start: Sequence[int], patch: Sequence[int]
-) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    image: NDArray[np.float32], labels: NDArray[np.integer], start: Sequence[int], patch: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
     """Take one patch whose first pixel is `start`, which may be negative; what lies outside is reflected, IGNORE."""
     inside, outside = [], []
     for first, size, length in zip(start, patch, labels.shape, strict=True):

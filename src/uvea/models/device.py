@@ -209,6 +209,14 @@ class Precision:
     seconds: dict[str, float] = field(default_factory=dict)
     """Least time of a trial step for each candidate that is right."""
 
+    threads: int | None = None
+    """Threads that torch uses for one operation; None leaves that as it is."""
+
+    def use_threads(self) -> None:
+        """Let torch use `threads`, in this thread and in those that begin later."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
     def prepare(self, module_or_batch: nn.Module | Tensor) -> nn.Module | Tensor:
         """Bring a network, or a batch (b, c, ...), into the memory layout; both are needed."""
         if not self.channels_last:
@@ -284,15 +292,47 @@ def choose_precision(
     if seconds[fastest] > _FASTER * seconds["float32"]:
         fastest = "float32"
     dtype, channels_last = next((dtype, last) for name, dtype, last in candidates if name == fastest)
-    times = ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in seconds.items())
     what = "step" if training else "pass"
     faults = "".join(f"; {name} refused: {problem}" for name, problem in wrong.items())
+    threads, why = _choose_threads(trials[fastest], device) if training else (None, "")
     return Precision(
         dtype=dtype,
         channels_last=channels_last,
         seconds=seconds,
-        reason=f"{fastest}: a trial {what} of {'×'.join(map(str, shape))} takes {times}{faults}",
+        reason=f"{fastest}: a trial {what} of {'×'.join(map(str, shape))} takes {_listed(seconds)}{faults}{why}",
+        threads=threads,
     )
+
+
+def _choose_threads(trial: Callable[[], None], device: torch.device) -> tuple[int | None, str]:
+    """How many threads torch should use for a training step, and half a sentence why; None for as many as now.
+
+    Torch takes all cores of the machine, also where a container may use a few of them only; and where there
+    are many, small images are done sooner by some of them. Whoever set OMP_NUM_THREADS has decided already.
+    """
+    usual, cores = torch.get_num_threads(), _cores()
+    # Of two cores, the second always helps.
+    fewer = {cores, cores // 2, cores // 4} if cores > 2 else {cores}
+    counts = sorted((count for count in fewer if 0 < count < usual), reverse=True)
+    if device.type != "cpu" or not counts or "OMP_NUM_THREADS" in os.environ:
+        return None, ""
+
+    def with_threads(count: int) -> None:
+        torch.set_num_threads(count)
+        trial()
+
+    try:
+        seconds = _time({f"{count} threads": partial(with_threads, count) for count in (usual, *counts)}, device)
+    finally:
+        torch.set_num_threads(usual)
+    fastest = min(seconds, key=lambda name: seconds[name])
+    if seconds[fastest] > _FASTER * seconds[f"{usual} threads"]:
+        fastest = f"{usual} threads"
+    return int(fastest.split()[0]), f"; {fastest}: it takes {_listed(seconds)}"
+
+
+def _listed(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in seconds.items())
 
 
 def _trial_shape(shape: Sequence[int], strides: Sequence[int] | None) -> tuple[int, ...]:
@@ -329,14 +369,15 @@ def _trial_step(setting: Precision, model: nn.Module, images: Tensor, *, trainin
 
 def _find_fault(setting: Precision, model: nn.Module, images: Tensor, *, training: bool) -> str | None:
     """Say which layer computes something else than in float32 during a trial step, or None."""
-    inputs: dict[str, Tensor] = {}
+    inputs: dict[str, tuple[Tensor, ...]] = {}
     outputs: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
 
-    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor | None, ...], Tensor], None]:
+        def hook(_: nn.Module, given: tuple[Tensor | None, ...], made: Tensor) -> None:
             # A copy, because activations work in place.
-            inputs[name], outputs[name] = given[0].detach(), made.detach().clone()
+            inputs[name] = tuple(part.detach() for part in given if part is not None)
+            outputs[name] = made.detach().clone()
 
             def keep(gradient: Tensor) -> None:
                 gradients[name] = gradient.detach()
@@ -361,7 +402,7 @@ def _find_fault(setting: Precision, model: nn.Module, images: Tensor, *, trainin
     for name, layer in layers.items():
         if name not in outputs:
             continue
-        made = layer(inputs[name].float())
+        made = layer(*(part.float() for part in inputs[name]))
         found, right = {"output": outputs[name]}, {"output": made.detach()}
         weight = layer.get_parameter("weight")
         if weight.ndim > 1 and weight.grad is not None and name in gradients:

@@ -1,4 +1,4 @@
-"""Fold batch norms into the convolutions before them: the same network, faster to predict with.
+"""Copies of a network for prediction: the same numbers up to rounding, and faster, or simpler to convert.
 
 In eval mode a batch norm is a multiplication and an addition per channel, which the convolution
 before it can do on the way.
@@ -29,6 +29,22 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             if block.shortcut is not None:
                 _fold_pair(block, "shortcut", "shortcut_norm")
     return folded
+
+
+def for_tracing(network: nn.Module) -> nn.Module:
+    """Copy `network` folded, and so that what it does depends on no size: a trace of it holds for images of any size.
+
+    Decoder levels take their input whole, instead of in two parts where that is faster in PyTorch.
+    """
+    plain = fold_batch_norm(network)
+    for block in plain.modules():
+        if isinstance(block, ConvBlock):
+            object.__setattr__(block, "joins", _never)
+    return plain
+
+
+def _never(*sizes: object) -> bool:
+    return False
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uvea.errors import PlanError, ShapeError
+from uvea.models.join import JoinConv2d, JoinConv3d, pays
 from uvea.models.norm import Norm, make_norm
 
 Block = Literal["plain", "residual"]
@@ -31,6 +32,7 @@ PerAxis = int | Sequence[int]
 """One number for all axes, or one per axis in array order."""
 
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_JOIN: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: JoinConv2d, 3: JoinConv3d}
 _UP_CONV: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,
@@ -79,7 +81,8 @@ class UNet(nn.Module):
         strides: shrinkage from each level to the next, one entry fewer than levels; each entry one number, or
             one per axis such as (1, 2, 2). Default 2 everywhere.
         kernels: odd kernel size per level, each entry one number or one per axis such as (1, 3, 3). Default 3.
-        convs_per_level: convolutions of each encoder level: one number, or one per level.
+        convs_per_level: convolutions of each encoder level: one number, or one per level. The lowest may have 0, as in
+            the small networks of courses: what is pooled is enlarged again.
         decoder_convs: the same for the decoder, which has no bottom level; None repeats the encoder's.
         norm: after each convolution; convolutions before a norm have no bias.
         block: "residual" adds a shortcut around every two convolutions.
@@ -151,14 +154,20 @@ class UNet(nn.Module):
         self.kernels = _per_level("kernels", kernels, levels, dims=dims, default=3)
         if even := [kernel for kernel in self.kernels if any(size % 2 == 0 for size in kernel)]:
             raise PlanError(f"kernels has the even size {even[0]}", hint="use odd kernel sizes, such as 3 or (1, 3, 3)")
-        counts = _counts("convs_per_level", convs_per_level, levels)
+        counts = _counts("convs_per_level", convs_per_level, levels, least_of_last=0 if levels > 1 else 1)
+        if not counts[-1] and (pooling != "max" or block != "plain" or channels[-1] != channels[-2]):
+            raise PlanError(
+                f"convs_per_level {counts} has no convolution in the lowest level",
+                hint="give it one, or use pooling='max', block='plain' and as many channels as in the level above",
+            )
         decoder_counts = counts[:-1] if decoder_convs is None else _counts("decoder_convs", decoder_convs, levels - 1)
         self.padding, self.pooling, self.upsampling = padding, pooling, upsampling
         self.deep_supervision = deep_supervision
 
-        def make_block(given: int, level: int, convs: int, stride: tuple[int, ...]) -> ConvBlock:
+        def make_block(given: int, level: int, convs: int, stride: tuple[int, ...], *, join: bool = False) -> ConvBlock:
             return ConvBlock(
                 (given, channels[level]),
+                join=join,
                 kernel=self.kernels[level],
                 stride=stride,
                 convs=convs,
@@ -177,7 +186,7 @@ class UNet(nn.Module):
             Upsample((channels[i + 1], channels[i]), stride=self.strides[i], how=upsampling) for i in range(levels - 1)
         )
         self.decoder = nn.ModuleList(
-            make_block(2 * channels[i], i, decoder_counts[i], still) for i in range(levels - 1)
+            make_block(2 * channels[i], i, decoder_counts[i], still, join=True) for i in range(levels - 1)
         )
         heads = max(levels - 1, 1) if deep_supervision else 1
         self.heads = nn.ModuleList(_CONV[dims](channels[i], classes, 1) for i in range(heads))
@@ -288,11 +297,15 @@ class UNet(nn.Module):
             skips.append(x)
         logits = [self.heads[0](x)] if not self.decoder else []
         for level in reversed(range(len(self.decoder))):
-            x = self.upsamplers[level](x)
+            upsample, block = cast(Upsample, self.upsamplers[level]), cast(ConvBlock, self.decoder[level])
             skip = skips[level]
-            if self.padding == "valid":
-                skip = _crop_center(skip, x.shape[2:])
-            x = self.decoder[level](torch.cat([skip, x.to(skip.dtype)], dim=1))
+            if upsample.how == "nearest" and self.padding == "same" and block.joins(x, upsample.stride):
+                x = block(skip, upsample.project(x))
+            else:
+                x = upsample(x)
+                if self.padding == "valid":
+                    skip = _crop_center(skip, x.shape[2:])
+                x = block(torch.cat([skip, x.to(skip.dtype)], dim=1))
             if level == 0 or (self.training and level < len(self.heads)):
                 logits.append(self.heads[level](x))
         if self.padding == "same":
@@ -316,6 +329,7 @@ class ConvBlock(nn.Module):
         self,
         channels: tuple[int, int],
         *,
+        join: bool,
         kernel: tuple[int, ...],
         stride: tuple[int, ...],
         convs: int,
@@ -334,7 +348,7 @@ class ConvBlock(nn.Module):
         """Pixels that the block takes off each side, per axis."""
         around = tuple(0 if valid else size // 2 for size in kernel)
         for i in range(convs):
-            conv = _CONV[dims](
+            conv = (_JOIN if join and i == 0 else _CONV)[dims](
                 wanted if i else given,
                 wanted,
                 kernel,  # type: ignore[arg-type]
@@ -355,12 +369,16 @@ class ConvBlock(nn.Module):
             self.shortcut = None
         self.dropout = {2: nn.Dropout2d, 3: nn.Dropout3d}[dims](dropout) if dropout else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (b, given, ...) to (b, wanted, ...)."""
+    def joins(self, low: Tensor, stride: Sequence[int]) -> bool:
+        """Whether this block takes a skip connection and the level below, `stride` times smaller, in two parts."""
+        return not self.residual and pays(low, stride, self.kernel)
+
+    def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
+        """Map (b, given, ...) to (b, wanted, ...); the last channels may be given apart, see `joins`."""
         if self._is_unsafe(x):
             with torch.autocast("cpu", enabled=False):
-                return self._convolve(x.float())
-        return self._convolve(x)
+                return self._convolve(x.float(), None if low is None else low.float())
+        return self._convolve(x, low)
 
     def _is_unsafe(self, x: Tensor) -> bool:
         """Whether the CPU's bfloat16 kernels would give garbage for the gradients of the weights.
@@ -374,12 +392,13 @@ class ConvBlock(nn.Module):
         sizes = zip(x.shape[2:], self.stride, self.kernel, strict=True)
         return any(length // step < kernel for length, step, kernel in sizes)
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, low: Tensor | None = None) -> Tensor:
         activate = _ACTIVATE[self.activation]
         for i in range(self.convs):
             if self.residual and i % 2 == 0:
                 aside = self._aside(x) if i == 0 else x
-            x = getattr(self, f"norm{i + 1}")(getattr(self, f"conv{i + 1}")(x))
+            parts = (x,) if i or low is None else (x, low)
+            x = getattr(self, f"norm{i + 1}")(getattr(self, f"conv{i + 1}")(*parts))
             if self.residual and (i % 2 == 1 or i == self.convs - 1):
                 x = x + _crop_center(aside, x.shape[2:])
             x = activate(x)
@@ -428,15 +447,18 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, given, ...) to (b, wanted, ...) with each axis `stride` times as long."""
-        # A 1x1 convolution and enlarging may change places; on the small grid it costs a quarter or an eighth.
-        if self.conv is not None:
-            x = self.conv(x)
+        x = self.project(x)
         scale = [float(step) for step in self.stride]
         if self.how == "nearest":
             return functional.interpolate(x, scale_factor=scale, mode="nearest")
         if self.how == "linear":
             return functional.interpolate(x, scale_factor=scale, mode=_LINEAR[len(scale)], align_corners=False)
         return x
+
+    def project(self, x: Tensor) -> Tensor:
+        """The step before enlarging: the convolution that changes the number of channels, if it differs."""
+        # A 1x1 convolution and enlarging may change places; on the small grid it costs a quarter or an eighth.
+        return x if self.conv is None else self.conv(x)
 
     def source(self, axis: int, first: int, last: int) -> tuple[int, int]:
         """Which range of the input the output range `first` to `last`, both included, is made from."""
@@ -466,10 +488,11 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _counts(name: str, value: int | Sequence[int], levels: int) -> tuple[int, ...]:
+def _counts(name: str, value: int | Sequence[int], levels: int, *, least_of_last: int = 1) -> tuple[int, ...]:
     """One number of convolutions per level."""
     counts = (value,) * levels if isinstance(value, int) else tuple(value)
-    if len(counts) != levels or not all(_is_count(count) for count in counts) or value is True:
+    right = len(counts) == levels and all(_is_count(count) for count in counts[:-1]) and value is not True
+    if not right or (counts and not _is_count(counts[-1]) and (least_of_last or counts[-1] != 0 or value == 0)):
         raise PlanError(f"{name} is {value!r}", hint=f"give one whole number, 1 or more, or {levels} of them")
     return counts
 

@@ -1,0 +1,190 @@
+"""One training step: forward, loss, backward, weights changed.
+
+Two ways with one contract. `eager` asks torch for one kernel after the other. `Recorded` notes the kernels of one
+step as a CUDA graph and has the device run them all at once, which saves the time between them: shapes
+and addresses stay the same, so batches are copied to where the first one was.
+
+Neither waits for the device.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, ...]
+"""Images (b, c, ...) float32, then what the loss takes after the logits: labels (b, ...), perhaps weights (b, ...).
+All on the training device."""
+
+Step = Callable[[Batch, float], Tensor]
+"""Batch and learning rate to (2,) float32: the loss, and the norm of the gradient before it was clipped."""
+
+Work = Callable[[Batch], Tensor]
+"""A step at the learning rate that the optimizer has."""
+
+Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""Note what a function does on the device, without doing it: how to do it, and the tensor that has its result then."""
+
+WARM_UP = 3
+"""Steps that are taken before one is recorded: the first ones choose kernels and take memory."""
+
+SAME = 0.02
+"""Largest difference of loss and norm between a recorded step and an eager one, as a share; bfloat16 sums differ by
+less from one order of additions to another."""
+
+
+def work_of(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[..., Tensor],
+    *,
+    autocast: Callable[[], AbstractContextManager[object]],
+    clip: float,
+) -> Work:
+    """Make the step of a network.
+
+    Args:
+        network: trained in place; (b, c, ...) to logits.
+        optimizer: over its weights.
+        loss: logits and the rest of the batch to a scalar.
+        autocast: makes the context in which the network runs forward.
+        clip: largest norm of the gradient.
+    """
+
+    def work(batch: Batch) -> Tensor:
+        images, *truth = batch
+        with autocast():
+            logits: Any = network(images)
+        cost = loss(logits, *truth)
+        optimizer.zero_grad(set_to_none=True)
+        cost.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
+        optimizer.step()
+        return torch.stack((cost.detach().float(), norm.detach().float()))
+
+    return work
+
+
+def eager(work: Work, optimizer: torch.optim.Optimizer) -> Step:
+    """Do the work anew at each step."""
+
+    def step(batch: Batch, rate: float) -> Tensor:
+        _set_rate(optimizer, rate)
+        return work(batch)
+
+    return step
+
+
+class Recorded:
+    """Do the work a few times, record it once, and from then on let the device repeat it.
+
+    The recorded step is compared with an eager one before it is used; where it cannot be recorded or comes out
+    otherwise, steps stay eager, and `tell` gets the reason. The optimizer needs `capturable=True` and learning
+    rates that are tensors. Not for networks that draw random numbers: their two steps differ.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        optimizer: torch.optim.Optimizer,
+        network: nn.Module,
+        *,
+        tell: Callable[[str], None],
+        record: Record | None = None,
+    ) -> None:
+        """Nothing is recorded yet.
+
+        Args:
+            work: what is repeated.
+            optimizer: whose learning rates are set, and whose state the work changes.
+            network: whose weights and buffers the work changes.
+            tell: gets one sentence, where steps stay eager.
+            record: None stands for CUDA graphs.
+        """
+        self._work, self._optimizer, self._network = work, optimizer, network
+        self._tell, self._record = tell, record or _cuda_graph
+        self._taken = 0
+        self._inputs: Batch = ()
+        self._repeat: Callable[[], None] | None = None
+        self._result = torch.zeros(2)
+
+    def __call__(self, batch: Batch, rate: float) -> Tensor:
+        """Take one step; see `Step`."""
+        _set_rate(self._optimizer, rate)
+        self._taken += 1
+        if self._taken == WARM_UP + 1:
+            return self._begin(batch)
+        if self._repeat is None:
+            return _aside(self._work, batch) if self._taken <= WARM_UP else self._work(batch)
+        return self._replay(self._repeat, batch)
+
+    def _replay(self, repeat: Callable[[], None], batch: Batch) -> Tensor:
+        for kept, part in zip(self._inputs, batch, strict=True):
+            kept.copy_(part, non_blocking=True)
+        repeat()
+        return self._result.clone()
+
+    def _begin(self, batch: Batch) -> Tensor:
+        """Record, and take this step both ways."""
+        changing = self._changing()
+        before = [value.clone() for value in changing]
+        wanted = self._work(batch)
+        after = [value.clone() for value in changing]
+        _put(changing, before)
+        self._inputs = tuple(part.clone() for part in batch)
+        try:
+            repeat, self._result = self._record(lambda: self._work(self._inputs))
+            found = self._replay(repeat, batch)
+        except RuntimeError as error:
+            self._tell(f"steps stay eager: they cannot be recorded ({' '.join(str(error).split())[:200]})")
+        else:
+            errors = [abs(a - b) / max(abs(a), 1e-6) for a, b in zip(wanted.tolist(), found.tolist(), strict=True)]
+            if all(error <= SAME for error in errors) or not all(map(math.isfinite, wanted.tolist())):
+                self._repeat = repeat
+                return found
+            self._tell(f"steps stay eager: a recorded one differs by {max(errors):.2g}")
+        _put(changing, after)
+        return wanted
+
+    def _changing(self) -> list[Tensor]:
+        state = [value for kept in self._optimizer.state.values() for value in kept.values()]
+        return [*self._network.state_dict().values(), *(value for value in state if isinstance(value, Tensor))]
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+@torch.no_grad()
+def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
+
+
+def _aside(work: Work, batch: Batch) -> Tensor:
+    """Work on a stream of its own, as steps before a recording must, and let the usual one wait for it."""
+    if batch[0].device.type != "cuda":
+        return work(batch)
+    usual = torch.cuda.current_stream()
+    other = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    other.wait_stream(usual)
+    with torch.cuda.stream(other):
+        result = work(batch)
+    usual.wait_stream(other)
+    result.record_stream(usual)
+    return result
+
+
+def _cuda_graph(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    graph = torch.cuda.CUDAGraph()
+    # Only this thread is watched: another one makes batches meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = work()
+    return graph.replay, result

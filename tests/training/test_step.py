@@ -1,0 +1,105 @@
+"""A step changes the weights as worked by hand; a recorded step is taken only if it does the same."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from uvea.training.step import WARM_UP, Recorded, eager, work_of
+
+
+def start():
+    """A network that multiplies by zero, and an optimizer whose rates are tensors, as recording needs them."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    return network, torch.optim.Adam(network.parameters(), lr=torch.tensor(0.05))
+
+
+def batch(step):
+    """Points of y = 2x."""
+    x = torch.tensor([[1.0 + step % 3], [2.0]])
+    return x, 2 * x
+
+
+def work_on(network, optimizer, clip=100.0):
+    """A step of squared errors."""
+    return work_of(network, optimizer, functional.mse_loss, autocast=nullcontext, clip=clip)
+
+
+def again(work):
+    """Stands for a CUDA graph: notes a function without a lasting effect, and does it when asked."""
+    result = torch.zeros(2)
+
+    def repeat():
+        result.copy_(work())
+
+    return repeat, result
+
+
+def test_a_step_by_hand():
+    """x 1 and 2, y 2 and 4, weight 0: loss 10, gradient -10, clipped to -1, times 0.05; the norm is that before."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    optimizer = torch.optim.SGD(network.parameters())
+    step = eager(work_on(network, optimizer, clip=1.0), optimizer)
+    assert step(batch(0), 0.05).tolist() == [10, 10]
+    assert network.weight.item() == pytest.approx(0.05, abs=1e-6)
+
+
+def test_the_loss_gets_all_that_a_batch_has_beside_images():
+    """Labels, and weights where there are some."""
+    network, optimizer = start()
+    given = []
+
+    def loss(logits, *rest):
+        given.append(rest)
+        return logits.sum()
+
+    work = work_of(network, optimizer, loss, autocast=nullcontext, clip=1.0)
+    x, y, w = torch.ones(2, 1), torch.ones(2), torch.zeros(2)
+    work((x, y))
+    work((x, y, w))
+    assert given == [(y,), (y, w)]
+
+
+def test_recorded_steps_give_the_weights_of_eager_ones():
+    """To the last bit where the repeated work is the same; rates change from step to step, batches stay as they are."""
+    ours, ours_optimizer = start()
+    theirs, theirs_optimizer = start()
+    said = []
+    recorded = Recorded(work_on(ours, ours_optimizer), ours_optimizer, ours, tell=said.append, record=again)
+    plain = eager(work_on(theirs, theirs_optimizer), theirs_optimizer)
+    for step in range(WARM_UP + 8):
+        given, rate = batch(step), 0.05 / (step + 1)
+        assert torch.equal(recorded(given, rate), plain(given, rate))
+        assert torch.equal(ours.weight, theirs.weight)
+        assert torch.equal(given[0], batch(step)[0])
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [
+        (lambda work: _raise(RuntimeError("not permitted\nwhen capturing")), "not permitted when"),
+        (lambda work: again(lambda: work() * 1.5), "differs by 0.5"),
+    ],
+    ids=["cannot be recorded", "comes out otherwise"],
+)
+def test_a_recording_that_is_not_right_is_told_and_not_used(break_it, reason):
+    """The steps are those of an eager training, also the one at which it was tried."""
+    ours, ours_optimizer = start()
+    theirs, theirs_optimizer = start()
+    said = []
+    recorded = Recorded(work_on(ours, ours_optimizer), ours_optimizer, ours, tell=said.append, record=break_it)
+    plain = eager(work_on(theirs, theirs_optimizer), theirs_optimizer)
+    for step in range(WARM_UP + 4):
+        assert torch.equal(recorded(batch(step), 0.05), plain(batch(step), 0.05))
+        assert torch.equal(ours.weight, theirs.weight)
+    (text,) = said
+    assert text.startswith("steps stay eager") and reason in text
+
+
+def _raise(error):
+    raise error
