@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from uvea.errors import PlanError
-from uvea.models.presets import PRESETS, preset
+from uvea.models.graph import GraphNetwork
+from uvea.models.presets import PRESETS, preset, tutorial
 
 
 def parameters(network):
@@ -13,10 +14,23 @@ def parameters(network):
 
 
 def test_mini_has_148353_parameters_and_one_logit():
-    """1 to 64, twice 64 to 64, 128 to 64 in the decoder, and 64 to 1 with a 1x1 kernel."""
+    """1 to 64 to 64, in the decoder 128 to 64 to 64, and 64 to 1 with a 1x1 kernel; none below the pool."""
     network = preset("mini")
-    assert parameters(network) == 640 + 2 * 36_928 + 73_792 + 65 == 148_353
+    assert parameters(network) == (640 + 36_928) + (73_792 + 36_928) + 65 == 148_353
+    assert not list(network.encoder[1].parameters())
     assert network(torch.zeros(1, 1, 33, 18)).shape == (1, 1, 33, 18)
+
+
+def test_mini_is_the_network_of_the_courses():
+    """The same logits as layer by layer in Keras, once the halves of the joining weights are swapped."""
+    mini, course = preset("mini"), GraphNetwork(tutorial())
+    mine = list(mini.parameters())
+    with torch.no_grad():
+        for weight, other in zip(mine, course.parameters(), strict=True):
+            # The course joins the enlarged branch first.
+            weight.copy_(other.roll(64, dims=1) if other.shape[:2] == (64, 128) else other)
+    images = torch.rand(2, 1, 20, 34, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mini(images), course(images), atol=1e-5, rtol=0)
 
 
 def test_original_is_the_network_of_the_paper():

@@ -6,17 +6,18 @@ from typing import Any
 
 from uvea.errors import PlanError
 from uvea.models.unet import PerAxis, UNet
+from uvea.plan.graph import Concatenate, Conv, Graph, Input, MaxPool, Upsample
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        # 64 | pool | 64, 64 | up, join | 64 | 1: the smallest network that has all parts of a U-Net.
+        # 64, 64 | pool | up, join | 64, 64 | 1: the network of many courses, see `tutorial` below.
         # 148,353 parameters for one input channel.
         "mini": MappingProxyType(
             {
                 "classes": 1,
                 "channels": (64, 64),
-                "convs_per_level": (1, 2),
-                "decoder_convs": 1,
+                "convs_per_level": (2, 0),
+                "decoder_convs": 2,
                 "norm": "none",
                 "upsampling": "nearest",
             }
@@ -95,4 +96,34 @@ def preset(
         kernels=kernels,
         deep_supervision=deep_supervision,
         dropout=dropout,
+    )
+
+
+def tutorial(*, channels: int = 1, classes: int = 1, width: int = 64) -> Graph:
+    """The two-level U-Net of many courses, layer by layer as they write it in Keras, up to its logits.
+
+    Two convolutions, pooled by 2, enlarged by 2, joined with the second convolution (the enlarged branch first),
+    two convolutions, and a 1x1 convolution to the classes.
+
+    Args:
+        channels: of the image.
+        classes: of the output; 1 means a single logit for a sigmoid.
+        width: features of every 3x3 convolution; 64 makes 148,353 parameters for one channel and one class.
+    """
+
+    def conv(name: str, before: str) -> Conv:
+        return Conv(name=name, inputs=(before,), channels=width, kernel=(3, 3), activation="relu")
+
+    return Graph(
+        layers=(
+            Input(name="image", channels=channels),
+            conv("encoder_1", "image"),
+            conv("encoder_2", "encoder_1"),
+            MaxPool(name="pool", inputs=("encoder_2",), size=(2, 2), stride=(2, 2)),
+            Upsample(name="up", inputs=("pool",), size=(2, 2)),
+            Concatenate(name="join", inputs=("up", "encoder_2")),
+            conv("decoder_1", "join"),
+            conv("decoder_2", "decoder_1"),
+            Conv(name="logits", inputs=("decoder_2",), channels=classes, kernel=(1, 1)),
+        )
     )

@@ -1,0 +1,718 @@
+"""Train on arrays in memory: `uvea.train(x, y)`.
+
+With `preset="mini"` it is the training of many courses, step for step as Keras does it: the two-level network,
+pixels as they are given, Adam at a constant rate, whole images in a new order each epoch, no augmentation, and the
+weights after the last epoch. Without a preset uvea plans the training, as it does for a folder of files.
+Arrays of images are (n, y, x, c), (n, c, y, x) or (n, y, x); which one it is follows from the number of channels.
+"""
+
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from uvea.arrays.labels import LabelMap
+from uvea.arrays.normalize import Normalization
+from uvea.augment.chain import standard_chain
+from uvea.datasets.case import DataOptions
+from uvea.errors import DatasetError, PlanError, ShapeError
+from uvea.evaluation import CaseScore, score_case, summarise, write_csv
+from uvea.images import write
+from uvea.images.image import Image
+from uvea.models.build import build_network
+from uvea.models.device import Precision, find_device, keep_large_blocks
+from uvea.models.presets import tutorial
+from uvea.models.weights import save_weights
+from uvea.plan.budget import Budget
+from uvea.plan.fingerprint import Fingerprint
+from uvea.plan.plan import Plan
+from uvea.training.loop import Hooks, Progress
+from uvea.training.loop import train as run_loop
+from uvea.training.losses import Loss, build_loss
+from uvea.workflows.events import Listener, Message, silent
+from uvea.workflows.events import Progress as Told
+from uvea.workflows.import_keras import describe_graph
+from uvea.workflows.model import Model, choose, engine_for, ready
+from uvea.workflows.train import train as train_files
+from uvea.workflows.workspace import Workspace
+
+LOSSES = {
+    "bce": "cross_entropy",
+    "binary_crossentropy": "cross_entropy",
+    "cross_entropy": "cross_entropy",
+    "dice": "soft_dice",
+    "soft_dice": "soft_dice",
+    "bce+dice": "dice_and_cross_entropy",
+    "dice_and_cross_entropy": "dice_and_cross_entropy",
+    "focal": "focal",
+}
+"""What a loss may be called here. The cross-entropy of one sigmoid is the binary cross-entropy."""
+
+EPOCHS = 10
+BATCH = 32
+RATE = 0.001
+"""Of the preset, as the courses and Keras have them."""
+
+MOST_CHANNELS = 4
+"""An axis longer than this holds no channels."""
+
+MOST_CLASSES = 64
+
+Pixels = Any
+"""Anything that numpy takes for an array of numbers."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """A network that was trained on arrays, with how it came about."""
+
+    model: Model
+    """As `uvea.load` gives it; `model.plan` has every decision."""
+
+    history: Mapping[str, list[float]]
+    """A value per epoch for each name: loss, val_loss, val_accuracy, val_dice, val_iou. Planned trainings have
+    step, seconds, loss, val_dice and lr, a value per validation."""
+
+    train: tuple[int, ...]
+    """Which images were trained on, in the order of the split."""
+
+    validation: tuple[int, ...]
+    """Which were not; empty where you gave them apart."""
+
+    def predict(self, x: Pixels, *, mirror: bool = False) -> NDArray[np.generic]:
+        """Masks of images, with the values that y had.
+
+        Args:
+            x: (n, y, x, c), (n, c, y, x) or (n, y, x), of any size; or one image without the first axis.
+            mirror: average over mirrored copies.
+
+        Returns:
+            (n, y, x), or (y, x) for one image.
+        """
+        return self._mapped(x, lambda image: self.model.predict(image, mirror=mirror))
+
+    def probabilities(self, x: Pixels, *, mirror: bool = False) -> NDArray[np.float32]:
+        """Probabilities of the foreground (n, y, x), or of all classes (n, k, y, x) if there are more than two."""
+
+        def one(image: NDArray[np.generic]) -> NDArray[np.float32]:
+            found = self.model.probabilities(image, mirror=mirror)
+            return found[1] if len(found) == 2 else found
+
+        found: NDArray[np.float32] = self._mapped(x, one)
+        return found
+
+    def evaluate(self, x: Pixels, y: Pixels) -> dict[str, float]:
+        """Scores of images against their masks.
+
+        Returns:
+            dice and iou: mean over the images (and foreground classes), 1 where a class is in neither mask;
+            accuracy: share of the pixels that are right.
+        """
+        images = as_images(x)
+        masks = _masks_of(y, images)
+        labels = self.model.plan.labels
+        truths = labels.encode(masks[None], where="y")
+        found = labels.encode(self.predict(images)[None], where="the prediction")
+        return _scores(truths, found, labels)
+
+    def _mapped(self, x: Pixels, function: Callable[[NDArray[np.generic]], Any]) -> NDArray[Any]:
+        array = np.asarray(x)
+        single = array.ndim == 2 or (array.ndim == 3 and self.model.plan.channels > 1)
+        images = as_images(array[None] if single else array)
+        found = np.stack([function(image) for image in images])
+        return found[0] if single else found
+
+
+@overload
+def train(source: str | Path, y: None = None, **settings: Any) -> Model: ...
+@overload
+def train(source: NDArray[np.generic], y: NDArray[np.generic], **settings: Any) -> Trained: ...
+def train(source: Any, y: Any = None, **settings: Any) -> Model | Trained:
+    """Train on files or on arrays.
+
+    `uvea.train("data", out="model", minutes=10)` trains on a folder or a table and gives a `Model`; see
+    `uvea.workflows.train.train`. `uvea.train(x, y)` trains on images and masks in memory and gives a `Trained`;
+    see `train_arrays`.
+    """
+    if isinstance(source, str | Path):
+        if y is not None:
+            raise DatasetError(
+                "a folder of images was given together with an array of masks",
+                hint="give two arrays, uvea.train(x, y), or the folder alone",
+            )
+        return train_files(source, **settings)
+    if y is None:
+        raise DatasetError("images were given without their masks", hint="give both: uvea.train(x, y)")
+    return train_arrays(source, y, **settings)
+
+
+def train_arrays(
+    x: Pixels,
+    y: Pixels,
+    *,
+    preset: str | None = None,
+    loss: str | None = None,
+    optimizer: str | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    augment: float | None = None,
+    validation: float | tuple[Pixels, Pixels] = 0.2,
+    seed: int = 42,
+    precision: str = "auto",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    device: str | None = None,
+    listen: Listener = silent,
+) -> Trained:
+    """Train on images and masks in memory.
+
+    Args:
+        x: images, (n, y, x, c), (n, c, y, x) or (n, y, x), with 1 to 4 channels. With a preset, 8 and 16 bit whole
+            numbers are divided by 255 and 65535, and floats are taken as they are; without, they are normalised as
+            the plan says.
+        y: masks, the same without channels or with one: two or more whole numbers, the lowest is background.
+        preset: "mini", the two-level network of many courses (148,353 parameters for gray images), trained as Keras
+            trains it; None: uvea plans network and training.
+        loss: "bce", "dice", "bce+dice" or "focal". With the preset "bce" unless given.
+        optimizer: "adam" with a preset; without, "adamw" or "sgd".
+        epochs: passes over the training images; 10 with the preset. Or
+        steps: batches, or
+        minutes: wall-clock time of the call, without a preset only.
+        batch_size: images per step; 32 with the preset.
+        learning_rate: 0.001 with the preset.
+        augment: strength of the augmentation: 0 none, which the preset has, 1 usual.
+        validation: share of the images that are held back, by the draw of scikit-learn's train_test_split with
+            `random_state=seed`; 0 trains on all, with the preset only; or images and masks of your own, (x, y).
+        seed: of the split, the first weights and the order of images.
+        precision: "auto" measures what is fastest and right here; or "float32", "bfloat16".
+        out: a folder for the model; None writes nothing.
+        overwrite: whether a model in `out` may be replaced.
+        device: "cpu", "cuda" or "mps"; None takes the best there is.
+        listen: told what happens.
+
+    Raises:
+        ShapeError: for arrays that are no images and masks of one size.
+        DatasetError: for masks that have not two whole numbers or more, or too few images.
+        PlanError: for settings that do not exist or contradict each other.
+    """
+    images = as_images(x)
+    masks = _masks_of(y, images)
+    labels = _label_map(masks)
+    if not 0 <= seed < 2**32:
+        raise PlanError(f"the seed is {seed}", hint="use a number from 0 to 4294967295, such as 42")
+    if loss is not None and loss not in LOSSES:
+        raise PlanError(f"no loss called {loss!r}", hint="use one of bce, dice, bce+dice, focal")
+    if isinstance(validation, tuple):
+        own = as_images(validation[0]), _masks_of(validation[1], as_images(validation[0]))
+        if own[0].shape[1:] != images.shape[1:]:
+            raise ShapeError(
+                f"images for validation are {_size(own[0].shape[1:])}, those for training {_size(images.shape[1:])}",
+                hint="bring both to one size",
+            )
+        chosen, held = tuple(range(len(images))), tuple(range(len(images), len(images) + len(own[0])))
+        images, masks = np.concatenate((images, own[0])), np.concatenate((masks, own[1]))
+        labels = _label_map(masks)
+    else:
+        chosen, held = split_arrays(len(images), validation, seed=seed)
+    data = _Data(images=images, masks=masks, labels=labels, train=chosen, validation=held)
+    if preset is None:
+        found = _planned(
+            data,
+            settings={
+                "loss": None if loss is None else LOSSES[loss],
+                "optimizer": optimizer,
+                "batch": batch_size,
+                "learning_rate": learning_rate,
+                "augment": augment,
+                "precision": precision,
+            },
+            budget=Budget(minutes=minutes, epochs=epochs, steps=steps),
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            device=device,
+            listen=listen,
+        )
+    else:
+        if preset != "mini":
+            raise PlanError(f"no preset called {preset!r} for arrays", hint='use preset="mini", or leave it out')
+        if optimizer not in (None, "adam"):
+            raise PlanError(
+                f"the preset {preset} is trained with adam, not {optimizer}",
+                hint='use optimizer="adam", or leave the preset out',
+            )
+        if minutes is not None:
+            raise PlanError(
+                f"the preset {preset} is trained for epochs, not for {minutes:g} minutes",
+                hint="use epochs=10, or leave the preset out",
+            )
+        budget = Budget(epochs=EPOCHS if epochs is None and steps is None else epochs, steps=steps)
+        plan = _preset_plan(
+            data,
+            budget=budget,
+            loss=LOSSES[loss or "bce"],
+            batch=BATCH if batch_size is None else batch_size,
+            rate=RATE if learning_rate is None else learning_rate,
+            augment=augment or 0.0,
+            precision=precision,
+            seed=seed,
+        )
+        found = _trained_as_planned(data, plan, out=out, overwrite=overwrite, device=device, listen=listen)
+    return replace(found, validation=()) if isinstance(validation, tuple) else found
+
+
+def split_arrays(count: int, share: float, *, seed: int = 42) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which of `count` images train and which validate.
+
+    The same as `train_test_split(range(count), test_size=share, random_state=seed)` of scikit-learn 1.9, in order.
+
+    Raises:
+        PlanError: for a share outside of [0, 1), or one that leaves nothing to train on.
+    """
+    held = ceil(share * count) if 0 <= share < 1 else -1
+    if not 0 <= held < count:
+        raise PlanError(
+            f"a share of {share:g} of {count} image(s) for validation leaves none to train on",
+            hint="use validation=0.2, more images, or validation=0 to train on all",
+        )
+    order = np.random.RandomState(seed).permutation(count).tolist()
+    return tuple(order[held:]), tuple(order[:held])
+
+
+def as_images(x: Pixels) -> NDArray[np.generic]:
+    """Images as (n, c, y, x), from (n, y, x, c), (n, c, y, x) or (n, y, x).
+
+    Raises:
+        ShapeError: where it cannot be told which axis holds the channels, or there are none of the others.
+    """
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise ShapeError(f"an array of {array.dtype} holds no images", hint="give integers or floats")
+    if array.ndim == 3:
+        array = array[:, None]
+    first, last = (array.ndim == 4 and 1 <= array.shape[axis] <= MOST_CHANNELS for axis in (1, -1))
+    if array.ndim != 4 or not array.size or first == last:
+        raise ShapeError(
+            f"an array of {_size(array.shape)} is not images with 1 to {MOST_CHANNELS} channels",
+            hint="give (n, y, x, c), (n, c, y, x) or (n, y, x)",
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DatasetError("images have pixels that are NaN or infinite", hint="replace them, as with numpy.nan_to_num")
+    return array if first else np.moveaxis(array, -1, 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Data:
+    images: NDArray[np.generic]
+    """(n, c, y, x)."""
+
+    masks: NDArray[np.generic]
+    """(n, y, x), with the values of the user."""
+
+    labels: LabelMap
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+
+
+def _masks_of(y: Pixels, images: NDArray[np.generic]) -> NDArray[np.generic]:
+    array = np.asarray(y)
+    if array.ndim == 4 and 1 in (array.shape[1], array.shape[-1]):
+        array = array[:, 0] if array.shape[1] == 1 else array[..., 0]
+    if array.shape != (len(images), *images.shape[2:]) or array.dtype.kind not in "biuf":
+        raise ShapeError(
+            f"masks of {_size(np.asarray(y).shape)} do not fit {len(images)} images of {_size(images.shape[2:])}",
+            hint="give one mask per image, (n, y, x), (n, y, x, 1) or (n, 1, y, x)",
+        )
+    values = array if array.dtype.kind == "f" else None
+    if values is not None and not (np.isfinite(values).all() and (values == np.round(values)).all()):
+        raise DatasetError(
+            "masks have values that are no whole numbers",
+            hint="threshold them first, such as (y > 0.5).astype('uint8')",
+        )
+    return array.astype(np.int64) if values is not None or array.dtype.kind == "b" else array
+
+
+def _label_map(masks: NDArray[np.generic]) -> LabelMap:
+    values = np.unique(masks)[: MOST_CLASSES + 1].tolist()
+    if not 2 <= len(values) <= MOST_CLASSES:
+        shown = f"only the value {values[0]}" if len(values) == 1 else f"more than {MOST_CLASSES} values"
+        raise DatasetError(
+            f"the masks have {shown}", hint="give masks with one whole number per class, such as 0 and 1"
+        )
+    ordered = [0, *(value for value in values if value != 0)] if 0 in values else values
+    return LabelMap(kind="values", values=tuple(ordered))
+
+
+# --- As Keras trains --------------------------------------------------------------------------------------------------
+
+
+def _preset_plan(
+    data: _Data,
+    *,
+    budget: Budget,
+    loss: str,
+    batch: int,
+    rate: float,
+    augment: float,
+    precision: str,
+    seed: int,
+) -> Plan:
+    classes, channels = data.labels.classes, data.images.shape[1]
+    graph = tutorial(channels=channels, classes=1 if classes == 2 else classes)
+    described = describe_graph(graph)
+    size = data.images.shape[2:]
+    whole = tuple(-(-n // 2) * 2 for n in size)
+    scheme, why = _pixel_scheme(data.images.dtype)
+    reasons = {
+        "graph": "the preset mini: two levels of 64 channels, upsampled by repetition, the upsampled branch first",
+        "normalization": why,
+        "patch": "whole images, as Keras takes them",
+        "batch": "images per step",
+        "loss": "of one sigmoid, so it is the binary cross-entropy" if loss == "cross_entropy" and classes == 2 else "",
+        "optimizer": "as in Keras: a constant rate, epsilon 1e-7, no weight decay, no clipping",
+        "learning_rate": "Keras' default" if rate == RATE else "set by you",
+        "augment": "none, as the courses do" if not augment else "set by you",
+        "foreground": "whole images are not placed",
+        "ema": "none: the weights after the last epoch are kept, as in Keras",
+        "clean_finish": "images are the same throughout",
+        "epochs" if budget.epochs is not None else "steps": "the budget",
+    }
+    return Plan.make(
+        {
+            **described,
+            "uvea": version("uvea"),
+            "files": 1,
+            "colour": channels == 3,
+            "labels": data.labels,
+            "spacing": None,
+            "unit": "px",
+            "normalization": [scheme] * channels,
+            "patch": whole,
+            "batch": batch,
+            "loss": loss,
+            "class_weights": None,
+            "border_weight": 0.0,
+            "foreground": 0.0,
+            "optimizer": "adam",
+            "learning_rate": rate,
+            "weight_decay": 0.0,
+            "schedule": "linear",
+            "warmup_steps": 0,
+            "ema": 0.0,
+            "clip": 1e12,
+            "augment": augment,
+            "augment_chance": 1.0,
+            "clean_finish": 0.0,
+            "mirror_axes": (0, 1),
+            "rotate90": whole[0] == whole[1],
+            "minutes": None,
+            "epochs": budget.epochs,
+            "steps": budget.steps,
+            "seed": seed,
+            "precision": precision,
+            "tile": tuple(max(n, 512) for n in whole),
+            "overlap": tuple(max(n, 512) // 4 for n in whole),
+            "fingerprint": _measured(data),
+            "reasons": {name: why for name, why in reasons.items() if why},
+        },
+        where="the plan",
+    )
+
+
+def _pixel_scheme(dtype: np.dtype[Any]) -> tuple[Normalization, str]:
+    if dtype.kind in "fb":
+        return Normalization(kind="none"), "floats are taken as they are"
+    if dtype not in (np.uint8, np.uint16):
+        raise DatasetError(
+            f"pixels of {dtype} have no range that is known",
+            hint="give uint8, uint16, or floats that you divided yourself, such as x / 255",
+        )
+    most = int(np.iinfo(dtype).max)
+    return Normalization(kind="clip", low=0.0, high=most, std=most), f"{dtype} is divided by {most}"
+
+
+def _measured(data: _Data) -> Fingerprint:
+    images, masks, size = data.images, data.masks, data.images.shape[2:]
+    shares = [(masks == value).mean() for value in data.labels.values]
+    return Fingerprint(
+        cases=len(images),
+        axes="yx",
+        channels=images.shape[1],
+        colour=images.shape[1] == 3,
+        dtypes=(str(images.dtype),),
+        shape_min=size,
+        shape_median=size,
+        shape_max=size,
+        unit="px",
+        spacing_min=(1.0, 1.0),
+        spacing_median=(1.0, 1.0),
+        spacing_max=(1.0, 1.0),
+        minimum=float(images.min()),
+        maximum=float(images.max()),
+        zeros=0.0,
+        skew=0.0,
+        foreground_mean=(),
+        foreground_std=(),
+        foreground_low=(),
+        foreground_high=(),
+        class_fraction=tuple(float(f"{share:.6g}") for share in shares),
+        class_cases=tuple(int((masks == value).any((1, 2)).sum()) for value in data.labels.values),
+        object_size=0.0,
+        left_right=False,
+        left_right_axis=None,
+    )
+
+
+def _trained_as_planned(
+    data: _Data,
+    plan: Plan,
+    *,
+    out: str | Path | None,
+    overwrite: bool,
+    device: str | None,
+    listen: Listener,
+) -> Trained:
+    """The training of Keras' `fit`, epoch by epoch, by the loop that all trainings share."""
+    where = find_device(device)
+    space = None if out is None else Workspace(Path(out))
+    if space is not None:
+        space.claim(overwrite=overwrite)
+        space.save_plan(plan)
+    if data.images.dtype.kind == "f" and abs(data.images).max() > 32:
+        listen(Message(f"pixels go up to {data.images.max():g}: divide them, as by 255, to learn faster", "warning"))
+    keep_large_blocks()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        network: nn.Module = build_network(plan)
+    precision = choose(plan, network, where, training=True)
+    listen(Message(precision.reason))
+    placed = precision.prepare(network.to(where))
+    assert isinstance(placed, nn.Module)
+    optimizer = torch.optim.Adam(placed.parameters(), lr=plan.learning_rate, eps=1e-7)
+    per_epoch = ceil(len(data.train) / plan.batch)
+    steps = plan.steps or per_epoch * (plan.epochs or 0)
+    loss = build_loss(plan.loss)
+    pixels, labels = _tensors(data, plan)
+    history: dict[str, list[float]] = {}
+    began = time.monotonic()
+
+    def validate() -> float:
+        scores = _validation(placed, pixels, labels, data, loss=loss, precision=precision, device=where)
+        for name, value in scores.items():
+            history.setdefault(name, []).append(value)
+        return scores.get("val_dice", float(len(history)))
+
+    def tell(progress: Progress, running: float) -> None:
+        figures = {"loss": running} | {name: values[-1] for name, values in history.items() if name == "val_dice"}
+        left = (time.monotonic() - began) / progress.step * (steps - progress.step)
+        listen(Told("training", progress.step, steps, seconds_left=left, figures=figures))
+
+    hooks = Hooks(
+        batch=_batches(pixels, labels, data, plan, precision=precision, device=where),
+        loss=loss,
+        learning_rate=lambda step, steps: plan.learning_rate,
+        after_step=lambda: None,
+        validate=validate,
+        save=lambda progress, is_best: None,
+        listen=tell,
+        stop=lambda: False,
+    )
+    engine = engine_for(precision, where)
+    progress = run_loop(
+        placed,
+        optimizer,
+        hooks,
+        progress=Progress(steps=steps, every=per_epoch),
+        autocast=engine.autocast,
+        clip=plan.clip,
+    )
+    history = {"loss": [row["loss"] for row in progress.history], **history}
+    model = Model(
+        folder=Path("unsaved") if space is None else space.folder,
+        plan=plan,
+        networks=(ready(placed, precision, where),),
+        engine=engine,
+    )
+    found = Trained(model=model, history=history, train=data.train, validation=data.validation)
+    if space is not None:
+        for path in (space.weights, space.last):
+            save_weights(path, placed)
+        space.save_history(progress.history)
+        write_csv(space.scores, _rows(found, data), overwrite=True)
+    return found
+
+
+def _tensors(data: _Data, plan: Plan) -> tuple[Tensor, Tensor]:
+    """All images (n, c, y, x) float32 and their classes (n, y, x), on the CPU."""
+    pixels = torch.from_numpy(np.ascontiguousarray(data.images, dtype=np.float32))
+    scheme = plan.normalization[0]
+    if scheme.kind == "clip":
+        pixels /= scheme.std
+    return pixels, torch.from_numpy(plan.labels.encode(data.masks[None], where="y"))
+
+
+def _batches(
+    pixels: Tensor, labels: Tensor, data: _Data, plan: Plan, *, precision: Precision, device: torch.device
+) -> Callable[[int, int | None], tuple[Tensor, Tensor]]:
+    per_epoch = ceil(len(data.train) / plan.batch)
+    indices = torch.tensor(data.train)
+    chain = standard_chain(
+        dims=2,
+        strength=plan.augment,
+        mirror_axes=plan.mirror_axes,
+        rotate90=plan.rotate90,
+        spacing=(1.0, 1.0),
+        colour=plan.colour,
+        seed=plan.seed,
+    )
+
+    def batch(step: int, steps: int | None) -> tuple[Tensor, Tensor]:
+        epoch, number = divmod(step, per_epoch)
+        order = np.random.default_rng((plan.seed, epoch)).permutation(len(indices))
+        which = indices[torch.from_numpy(order[number * plan.batch : (number + 1) * plan.batch])]
+        images, truths = pixels[which].to(device), labels[which].to(device)
+        if plan.augment:
+            images, truths = chain(images, truths, step=step)
+        prepared = precision.prepare(images)
+        assert isinstance(prepared, Tensor)
+        return prepared, truths.long()
+
+    return batch
+
+
+@torch.no_grad()
+def _validation(
+    network: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    data: _Data,
+    *,
+    loss: Loss,
+    precision: Precision,
+    device: torch.device,
+) -> dict[str, float]:
+    """Loss, accuracy, Dice and IoU over the validation images."""
+    if not data.validation:
+        return {}
+    network.eval()
+    costs, found = [], []
+    for index in data.validation:
+        images = precision.prepare(pixels[index : index + 1].to(device))
+        truth = labels[index : index + 1].to(device).long()
+        with precision.autocast(device):
+            logits = network(images).float()
+        costs.append(float(loss(logits, truth)))
+        best = (logits > 0)[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
+        found.append(best.to(torch.int16).cpu().numpy()[0])
+    scores = _scores(labels[list(data.validation)].numpy(), np.stack(found), data.labels)
+    return {"val_loss": float(np.mean(costs)), **{f"val_{name}": scores[name] for name in ("accuracy", "dice", "iou")}}
+
+
+def _scores(truths: NDArray[np.integer], found: NDArray[np.integer], labels: LabelMap) -> dict[str, float]:
+    rows = [
+        row
+        for number, (truth, mask) in enumerate(zip(truths, found, strict=True))
+        for row in score_case(str(number), truth, mask, names=labels.names)
+    ]
+    summary = summarise(rows, resamples=0)
+    return {
+        "dice": summary.dice.mean,
+        "iou": summary.foreground["iou"].mean,
+        "accuracy": float((truths == found).mean()),
+    }
+
+
+def _rows(found: Trained, data: _Data) -> list[CaseScore]:
+    labels = found.model.plan.labels
+    rows: list[CaseScore] = []
+    for index in data.validation:
+        truth = labels.encode(data.masks[index][None], where="y")
+        mask = labels.encode(found.model.predict(data.images[index])[None], where="the prediction")
+        rows += score_case(f"image {index}", truth, mask, names=labels.names)
+    return rows
+
+
+# --- As uvea plans it -------------------------------------------------------------------------------------------------
+
+
+def _planned(
+    data: _Data,
+    *,
+    settings: Mapping[str, object],
+    budget: Budget,
+    seed: int,
+    out: str | Path | None,
+    overwrite: bool,
+    device: str | None,
+    listen: Listener,
+) -> Trained:
+    """Write the arrays as files, for as long as the training lasts, and train on those."""
+    if not data.validation:
+        raise PlanError(
+            "a planned training needs images to validate on",
+            hint='use validation=0.2, or preset="mini", which can do without',
+        )
+    said = {name: value for name, value in settings.items() if value is not None}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "arrays"
+        names = [f"image_{number:05d}" for number in range(len(data.images))]
+        for name, image, mask in zip(names, data.images, data.masks, strict=True):
+            _write(folder / "images" / f"{name}.npy", image)
+            _write(folder / "masks" / f"{name}.npy", mask[None])
+        split = Path(temporary) / "split.json"
+        parts = {"train": data.train, "val": data.validation}
+        split.write_text(json.dumps({part: [names[index] for index in which] for part, which in parts.items()}))
+        model = train_files(
+            folder,
+            out=Path(temporary) / "model" if out is None else out,
+            minutes=budget.minutes,
+            epochs=budget.epochs,
+            steps=budget.steps,
+            options=DataOptions(instances=False),
+            overrides=said,
+            split_file=split,
+            seed=seed,
+            device=device,
+            overwrite=overwrite,
+            listen=listen,
+        )
+        history = _columns(Workspace(model.folder).history)
+    if out is None:
+        model = replace(model, folder=Path("unsaved"))
+    return Trained(model=model, history=history, train=data.train, validation=data.validation)
+
+
+def _write(path: Path, array: NDArray[np.generic]) -> None:
+    kept = (
+        array.astype(np.float32)
+        if array.dtype.kind == "f"
+        else array.astype(np.uint8)
+        if array.dtype == bool
+        else array
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, Image(array=np.ascontiguousarray(kept), axes="yx", spacing=(), unit="px"))
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    with open(path, newline="") as file:
+        rows: Sequence[Mapping[str, str]] = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

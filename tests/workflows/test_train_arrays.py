@@ -1,0 +1,255 @@
+"""Training on arrays: the split of scikit-learn, the layouts, and what is written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import uvea
+from uvea.errors import DatasetError, PlanError, ShapeError, UveaError
+from uvea.workflows.events import Message
+from uvea.workflows.train_arrays import Trained, as_images, split_arrays, train_arrays
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+
+FAST = {"preset": "mini", "batch_size": 4, "epochs": 2, "precision": "float32", "device": "cpu"}
+
+
+def discs(count: int = 10, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a brighter disc somewhere: float32 (n, y, x) and uint8 masks of 0 and 1."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:size, :size]
+    centres = rng.integers(4, size - 4, (count, 2))
+    masks = np.stack([(y - a) ** 2 + (x - b) ** 2 < 14 for a, b in centres]).astype(np.uint8)
+    return (masks + rng.normal(0, 0.2, masks.shape)).astype(np.float32), masks
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    """Twelve epochs on twenty discs, as the course asks for it; read only."""
+    x, y = discs(20)
+    return uvea.train(
+        x[..., None],
+        y[..., None],
+        **{**FAST, "epochs": 12, "learning_rate": 0.003},
+        loss="bce",
+        optimizer="adam",
+        validation=0.2,
+        seed=42,
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "seed", "held", "kept"),
+    [
+        (10, 0.2, 42, (8, 1), (5, 0, 7, 2, 9, 4, 3, 6)),
+        (13, 0.2, 42, (11, 9, 0), (8, 5, 2, 1, 12, 4, 7, 10, 3, 6)),
+        (15, 0.2, 42, (9, 11, 0), (13, 5, 8, 2, 1, 14, 4, 7, 10, 12, 3, 6)),
+        (7, 0.25, 0, (6, 2), (1, 3, 0, 5, 4)),
+        (12, 0.3, 123, (5, 0, 4, 9), (8, 7, 10, 3, 1, 6, 11, 2)),
+    ],
+)
+def test_the_split_is_that_of_scikit_learn(count, share, seed, held, kept):
+    """What train_test_split of scikit-learn 1.9.1 gave, order included."""
+    assert split_arrays(count, share, seed=seed) == (kept, held)
+
+
+def test_the_split_of_a_hundred_begins_and_ends_as_in_scikit_learn():
+    """The first and last of both parts, seed 42."""
+    kept, held = split_arrays(100, 0.2)
+    assert held[:5] == (83, 53, 70, 45, 44) and held[-3:] == (77, 12, 31)
+    assert kept[:5] == (55, 88, 26, 42, 69) and kept[-3:] == (14, 92, 51)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.2), (3, 1.0), (3, -0.1), (2, 0.9), (5, float("nan"))])
+def test_a_share_that_leaves_nothing_is_refused(count, share):
+    """The message has both numbers."""
+    with pytest.raises(PlanError, match=rf"{share:g} of {count} image"):
+        split_arrays(count, share)
+
+
+def test_the_course_in_one_call_learns(trained):
+    """Discs in noise are found, and the history has a value per epoch for every name."""
+    assert set(trained.history) == {"loss", "val_loss", "val_accuracy", "val_dice", "val_iou"}
+    assert {len(values) for values in trained.history.values()} == {12}
+    assert trained.history["loss"][-1] < trained.history["loss"][0] / 3
+    assert trained.history["val_dice"][-1] > 0.8
+    assert sum(w.numel() for w in trained.model.networks[0].parameters()) == 148_353
+    assert (trained.train, trained.validation) == split_arrays(20, 0.2)
+
+
+def test_dice_and_iou_of_the_history_belong_together(trained):
+    """The last values are those of `evaluate` on the images held back."""
+    x, y = discs(20)
+    held = list(trained.validation)
+    scores = trained.evaluate(x[held], y[held])
+    for name in ("dice", "iou", "accuracy"):
+        assert scores[name] == pytest.approx(trained.history[f"val_{name}"][-1], abs=1e-6)
+
+
+def test_predictions_have_the_shape_of_the_masks(trained):
+    """One image or many, any layout, any size; probabilities are those of the foreground."""
+    x, _ = discs(3, size=21)
+    masks = trained.predict(x)
+    assert masks.shape == (3, 21, 21) and masks.dtype == np.uint8
+    for layout in (x[..., None], x[:, None]):
+        np.testing.assert_array_equal(trained.predict(layout), masks)
+    np.testing.assert_array_equal(trained.predict(x[0]), masks[0])
+    np.testing.assert_array_equal(trained.probabilities(x) > 0.5, masks == 1)
+
+
+def test_the_same_call_gives_the_same_network():
+    """Also after others have drawn random numbers; another seed gives another."""
+    x, y = discs()
+    first = train_arrays(x, y, **FAST, seed=1).history["loss"]
+    np.random.default_rng().normal()
+    assert train_arrays(x, y, **FAST, seed=1).history["loss"] == first
+    assert train_arrays(x, y, **FAST, seed=2).history["loss"] != first
+
+
+@pytest.mark.parametrize("layout", [lambda a: a[..., None], lambda a: a[:, None], lambda a: a])
+def test_every_layout_trains_alike(layout):
+    """Channels last, first, or none."""
+    x, y = discs()
+    assert train_arrays(layout(x), layout(y), **FAST).history == train_arrays(x, y, **FAST).history
+
+
+def test_layouts_are_told_by_the_number_of_channels():
+    """Three colours last or first; where both ends could be channels, it is refused."""
+    assert as_images(np.zeros((2, 9, 8, 3))).shape == (2, 3, 9, 8)
+    assert as_images(np.zeros((2, 3, 9, 8))).shape == (2, 3, 9, 8)
+    assert as_images(np.zeros((2, 9, 8))).shape == (2, 1, 9, 8)
+    for shape in ((2, 3, 9, 3), (2, 9, 9, 9), (9, 9), (0, 9, 9), (2, 1, 9, 9, 1)):
+        with pytest.raises(ShapeError, match="is not images with 1 to 4 channels"):
+            as_images(np.zeros(shape))
+
+
+def test_whole_numbers_are_divided_and_the_plan_says_so():
+    """uint8 by 255: the same training as on floats that were divided before."""
+    x, y = discs()
+    pixels = np.clip(x * 100 + 60, 0, 255).astype(np.uint8)
+    whole = train_arrays(pixels, y, **FAST)
+    assert whole.history == train_arrays(pixels.astype(np.float32) / 255, y, **FAST).history
+    assert whole.model.plan.reasons["normalization"] == "uint8 is divided by 255"
+    np.testing.assert_array_equal(whole.predict(pixels), whole.predict(pixels[..., None]))
+
+
+def test_masks_keep_their_values():
+    """0 and 255 come back as 0 and 255; three classes have three logits."""
+    x, y = discs()
+    assert train_arrays(x, y * 255, **FAST).model.plan.labels.values == (0, 255)
+    three = train_arrays(x, y + (y & (np.arange(16) > 8)), **FAST, loss="bce+dice")
+    assert three.model.plan.classes == 3
+    assert three.probabilities(x[:2]).shape == (2, 3, 16, 16)
+
+
+def test_a_model_that_is_written_predicts_the_same(tmp_path):
+    """plan.json and weights.safetensors are enough for `uvea.load`."""
+    x, y = discs()
+    trained = train_arrays(x, y, **FAST, out=tmp_path / "model")
+    names = {"plan.json", "weights.safetensors", "last.safetensors", "history.csv", "scores.csv", "run"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == names
+    np.testing.assert_array_equal(uvea.load(tmp_path / "model").predict(x[0]), trained.predict(x[0]))
+    with pytest.raises(UveaError, match="not empty"):
+        train_arrays(x, y, **FAST, out=tmp_path / "model")
+
+
+def test_nothing_is_written_unless_asked(tmp_path, monkeypatch):
+    """Neither here nor in the folder for temporary files is anything left."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    x, y = discs()
+    train_arrays(x, y, **FAST)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_preset_uvea_plans(tmp_path):
+    """On the split asked for; everything is decided with a reason, and a loss can be set by its name here."""
+    x, y = discs(10, size=32)
+    trained = train_arrays(x, y, steps=3, batch_size=2, loss="dice", precision="float32", device="cpu")
+    assert trained.model.plan.graph is None
+    assert (trained.model.plan.loss, trained.model.plan.batch) == ("soft_dice", 2)
+    assert (trained.train, trained.validation) == split_arrays(10, 0.2)
+    assert trained.history["step"][-1] == 3
+    assert trained.predict(x).shape == y.shape
+
+
+def test_own_images_for_validation_are_used():
+    """All others train then."""
+    x, y = discs()
+    trained = train_arrays(x[:8], y[:8], **FAST, validation=(x[8:], y[8:]))
+    assert (trained.train, trained.validation) == (tuple(range(8)), ())
+    assert trained.evaluate(x[8:], y[8:])["dice"] == pytest.approx(trained.history["val_dice"][-1], abs=1e-6)
+
+
+def test_all_images_can_train():
+    """Without validation the history has the loss alone."""
+    x, y = discs()
+    trained = train_arrays(x, y, **FAST, validation=0)
+    assert set(trained.history) == {"loss"} and len(trained.train) == 10
+
+
+def test_pixels_that_were_not_divided_are_warned_about():
+    """Floats of 0 to 255 learn slowly."""
+    x, y = discs()
+    heard = []
+    train_arrays(x * 200, y, **FAST, listen=lambda event: heard.append(event) if isinstance(event, Message) else None)
+    assert next(event.text for event in heard if event.level == "warning").startswith("pixels go up to")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"preset": "unet"}, PlanError, "no preset called 'unet'"),
+        ({"loss": "mse"}, PlanError, "no loss called 'mse'"),
+        ({"optimizer": "sgd"}, PlanError, "trained with adam, not sgd"),
+        ({"minutes": 1}, PlanError, "not for 1 minutes"),
+        ({"steps": 3, "epochs": 3}, PlanError, "given twice"),
+        ({"seed": -1}, PlanError, "the seed is -1"),
+        ({"validation": (np.zeros((1, 9, 9)), np.zeros((1, 9, 9)))}, ShapeError, "validation are 1×9×9"),
+        ({"preset": None, "validation": 0, "epochs": None, "steps": 1}, PlanError, "needs images to validate on"),
+        ({"preset": None, "optimizer": "adam", "epochs": None, "steps": 1}, PlanError, "optimizer=adam is for"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, error, said):
+    """By name, before anything is trained."""
+    x, y = discs()
+    with pytest.raises(error, match=said):
+        train_arrays(x, y, **{**FAST, **settings})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        (lambda x, y: (x, y[:5]), ShapeError, "masks of 5×16×16 do not fit 10 images of 16×16"),
+        (lambda x, y: (x, y[:, :8]), ShapeError, "do not fit"),
+        (lambda x, y: (x, y * 0), DatasetError, "only the value 0"),
+        (lambda x, y: (x, y * 0.5), DatasetError, "no whole numbers"),
+        (lambda x, y: (x, np.arange(y.size).reshape(y.shape)), DatasetError, "more than 64 values"),
+        (lambda x, y: (x.astype(np.int64), y), DatasetError, "int64 have no range"),
+        (lambda x, y: (np.where(y, np.nan, x), y), DatasetError, "NaN or infinite"),
+        (lambda x, y: (x.astype(str), y), ShapeError, "holds no images"),
+    ],
+)
+def test_arrays_that_are_no_images_and_masks_are_refused(change, error, said):
+    """With what was found and the way out."""
+    x, y = change(*discs())
+    with pytest.raises(error, match=said):
+        train_arrays(x, y, **FAST)
+
+
+def test_files_and_arrays_are_told_apart(tmp_path):
+    """A path trains on files; one array alone, or both kinds at once, is refused."""
+    x, y = discs()
+    with pytest.raises(DatasetError, match="without their masks"):
+        uvea.train(x)
+    with pytest.raises(DatasetError, match="together with an array"):
+        uvea.train("data", y)
+    for call in (
+        lambda: uvea.train(Path("nowhere"), out=tmp_path / "m"),
+        lambda: uvea.train(source="nowhere", out="m"),
+    ):
+        with pytest.raises(UveaError, match="nowhere"):
+            call()
+    with pytest.raises(TypeError, match="epoch"):
+        uvea.train(x, y, epoch=3)
