@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from uvea.arrays.labels import IGNORE, LabelMap, colour_codes, colour_of, decide_labels
+from uvea.arrays.labels import IGNORE, LabelMap, classes_of, colour_codes, colour_of, decide_labels
 from uvea.errors import DatasetError, ShapeError
 
 MAPS = [
@@ -249,3 +249,49 @@ def test_names_from_the_user_must_fit():
         decide_labels([{0: 5, 9: 5}], names=("vessel",))
     with pytest.raises(DatasetError, match="share a label name"):
         decide_labels([{0: 5, 9: 5}], names=("a", "a"))
+
+
+# Objects
+
+
+OBJECTS = LabelMap(kind="instances", values=(0, 255), ignore=7)
+
+
+def test_numbers_of_objects_are_kept_and_the_ignored_value_is_ignore():
+    """7 was not annotated; all others are what they were, as int32."""
+    found = OBJECTS.encode_objects(np.array([[[0, 3, 7], [900, 3, 0]]], np.uint16))
+    assert found.dtype == np.int32
+    assert found.tolist() == [[0, 3, -1], [900, 3, 0]]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.array([[[0, 1 << 30, 9]]], np.int64),
+        np.array([[[0, -5, 9]]], np.int32),
+        np.array([[[0, 2.0, 3.5]]], np.float32),
+        np.array([[[0, 10, 10]], [[0, 0, 20]], [[0, 5, 5]]], np.uint8),
+    ],
+    ids=["too large", "negative", "no whole numbers", "colours"],
+)
+def test_what_cannot_be_kept_is_numbered_anew(mask):
+    """Two objects, whatever they are called."""
+    (found,) = OBJECTS.encode_objects(mask)
+    assert found[0] == 0 and sorted(found[1:].tolist()) == [1, 2]
+
+
+def test_classes_become_objects_where_they_hang_together():
+    """Two pieces of class 1, one of class 2 that touches one of them; corners connect."""
+    labels = LabelMap(kind="values", values=(0, 10, 20), ignore=99)
+    mask = np.array([[[10, 0, 0, 10], [0, 10, 20, 0], [99, 0, 20, 0]]], np.uint8)
+    found = labels.encode_objects(mask)
+    assert found[0, 0] == found[1, 1] != found[0, 3] and found[2, 0] == IGNORE
+    assert classes_of(found, 3).tolist() == labels.encode(mask).tolist()
+    assert len(np.unique(found[found > 0])) == 3
+
+
+def test_classes_are_their_own_classes():
+    """What is no number of an object stays what it is."""
+    labels = np.array([-1, 0, 1, 2])
+    assert classes_of(labels, 3).tolist() == labels.tolist()
+    assert classes_of(np.array([0, 5, 900]), 2).tolist() == [0, 1, 1]

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvea.arrays.tiles import cut, weight_of
 from uvea.errors import ShapeError
 
 
+@settings(deadline=None)
 @given(
     blocks=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     align=st.sampled_from([1, 2, 4]),
@@ -26,6 +27,7 @@ def test_weights_sum_to_one_everywhere(blocks, align, overlap, context):
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(length=st.integers(13, 90), context=st.integers(0, 4))
 def test_context_counts_nothing_except_at_the_border_of_the_array(length, context):
     """A pixel that counts is `context` away from the tile edge, unless the array ends there."""

@@ -5,10 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import ImageError, ShapeError
 from uvea.images.image import Image
-from uvea.inference.segment import Engine, segment, segment_prepared, to_grid
+from uvea.inference.segment import Engine, segment, segment_prepared, segment_source, to_grid
+from uvea.inference.sliding_window import labels_of
+from uvea.inference.source import source_of
 from uvea.plan.plan import Plan
 
 ENGINE = Engine(device=torch.device("cpu"), channels_last=False)
@@ -98,7 +101,7 @@ def test_a_volume_of_anisotropic_slices_keeps_their_number_under_a_2d_plan():
     image = image_of(np.zeros((1, 5, 8, 8), np.float32), spacing=(7.0, 0.5, 1.0), unit="mm")
     network = Brightness()
     found = segment([network], image, plan_for(spacing=(1.0, 1.0), unit="mm"), engine=ENGINE)
-    assert set(network.seen) == {(1, 1, 4, 8)}
+    assert network.seen == [(5, 1, 4, 8)]
     assert found.shape == (2, 5, 8, 8)
 
 
@@ -108,9 +111,8 @@ def test_mirroring_uses_the_axes_of_the_plan():
     plan = plan_for(mirror_axes=(1,))
     image = image_of(np.zeros((1, 4, 4), np.float32))
     segment([network], image, plan, engine=ENGINE)
-    assert len(network.seen) == 1
     segment([network], image, plan, engine=ENGINE, mirror=True)
-    assert len(network.seen) == 3
+    assert network.seen == [(1, 1, 4, 4), (2, 1, 4, 4)]
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", ">u2", "uint32", "uint64", "float16", "float64", ">f4"])
@@ -183,3 +185,87 @@ def test_a_prepared_image_is_not_changed(rng):
     prepared.setflags(write=True)
     segment_prepared([Brightness()], prepared, plan_for(mirror_axes=(0, 1)), engine=ENGINE, mirror=True)
     np.testing.assert_array_equal(prepared, before)
+
+
+def masks_of(networks, image, plan, **settings):
+    """Mask and probabilities of one pass."""
+    source = source_of(image, plan, where="a")
+    return segment_source(networks, source, plan, shape=image.shape, engine=ENGINE, probabilities=True, **settings)
+
+
+LABELS = LabelMap(kind="values", values=(0, 70))
+
+
+@pytest.mark.parametrize("spacing", [None, (2.0, 1.0), (0.4, 0.7)])
+@pytest.mark.parametrize("shape", [(1, 30, 21), (1, 4, 19, 13)])
+def test_a_mask_is_the_most_probable_class_of_the_probabilities(rng, shape, spacing):
+    """Image and slices, on the plan's grid and on a finer and a coarser one: both are made in bands."""
+    image = image_of(rng.normal(size=shape).astype(np.float32), spacing=(1.0,) * (len(shape) - 1), unit="mm")
+    plan = plan_for(spacing=spacing, unit="mm", labels=LABELS)
+    found = masks_of([Brightness(3)], image, plan)
+    assert found.mask.shape == shape and found.mask.dtype == np.uint8
+    assert found.probabilities.shape == (2, *shape[1:])
+    np.testing.assert_array_equal(found.mask[0], 70 * labels_of(torch.from_numpy(found.probabilities)))
+    assert 0.2 < (found.mask == 70).mean() < 0.8
+
+
+def test_bands_on_another_grid_are_what_the_whole_would_be(rng):
+    """Probabilities are resized by torch, linearly, as if all of them were there at once."""
+    for shape, dims in (((1, 40, 31), 2), ((1, 14, 20, 18), 3), ((1, 3, 20, 18), 2)):
+        image = image_of(rng.normal(size=shape).astype(np.float32), spacing=(1.0,) * (len(shape) - 1), unit="mm")
+        plan = plan_for(dims=dims, spacing=(0.6,) * dims, unit="mm")
+        coarse = segment_prepared([Brightness()], source_of(image, plan, where="a").array, plan, engine=ENGINE)
+        assert coarse.shape[-1] > shape[-1]
+        found = segment([Brightness()], image, plan, engine=ENGINE)
+        torch.testing.assert_close(found, to_grid(coarse, image.shape), atol=1e-5, rtol=0)
+
+
+def test_colours_and_ignored_values_are_decoded_in_bands(rng):
+    """Three channels in the mask."""
+    plan = plan_for(labels=LabelMap(kind="colours", colours=((0, 0, 0), (9, 8, 7))))
+    found = masks_of([Brightness()], image_of(rng.normal(size=(1, 20, 20)).astype(np.float32)), plan)
+    assert {tuple(colour) for colour in found.mask.reshape(3, -1).T.tolist()} == {(0, 0, 0), (9, 8, 7)}
+
+
+class Narrow(Brightness):
+    """As `Brightness`, for tiles of at most `most` pixels."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def forward(self, pieces):
+        """Logits, or the error of torch."""
+        if pieces.numel() > self.most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return super().forward(pieces)
+
+
+def test_a_tile_that_does_not_fit_is_halved_for_all_images_and_it_is_said(rng):
+    """8×8, then 8×4 (or 4×8), then 4×4 fit; the next image starts there. A network that sees one pixel agrees."""
+    engine, told = Engine(device=torch.device("cpu"), channels_last=False), []
+    image, plan = image_of(rng.normal(size=(1, 30, 30)).astype(np.float32)), plan_for(labels=LABELS)
+    network = Narrow(16)
+    for _ in range(2):
+        source = source_of(image, plan, where="a")
+        found = segment_source(
+            [network], source, plan, shape=image.shape, engine=engine, probabilities=True, tell=told.append
+        )
+        expected = segment([Brightness()], image, plan, engine=ENGINE)
+        np.testing.assert_allclose(found.probabilities, expected.numpy(), atol=1e-6)
+    assert engine.fit.tile == (4, 4)
+    assert [text for text in told if "its size goes from" in text][-1].endswith(
+        "results differ a little at tile borders"
+    )
+    assert sum("its size goes from" in text for text in told) == 2
+
+
+def test_no_memory_for_the_smallest_tile_is_an_error_in_the_end():
+    """One pixel is the least."""
+    with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+        segment(
+            [Narrow(0)],
+            image_of(np.zeros((1, 9, 9), np.uint8)),
+            plan_for(),
+            engine=Engine(device=torch.device("cpu"), channels_last=False),
+        )

@@ -5,7 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from uvea.inference.sliding_window import labels_of, predict
+from uvea.inference.sliding_window import (
+    Batch,
+    TileTooLarge,
+    Window,
+    bands,
+    is_out_of_memory,
+    labels_of,
+    predict,
+    probabilities_of,
+)
 from uvea.models.fold import fold_batch_norm
 from uvea.models.unet import UNet
 
@@ -200,3 +209,173 @@ def test_labels_take_the_first_of_equals():
     found = torch.tensor([[0.5, 0.2], [0.5, 0.3], [0.0, 0.5]])
     assert labels_of(found).tolist() == [0, 2]
     assert labels_of(found).dtype == np.int16
+
+
+WINDOW = Window(tile=(16, 16), overlap=(6, 6), stride=(4, 4))
+
+
+def read_from(image, seen=None):
+    """Tiles of an image whose sides are whole strides."""
+
+    def read(ranges):
+        if seen is not None:
+            seen.append(len(ranges))
+        return torch.stack([image[(slice(None), *where)] for where in ranges])
+
+    return read
+
+
+def all_rows(networks, image, *, batch=1, **changes):
+    """Probabilities put together from bands."""
+    window = Window(**{**vars(WINDOW), **changes})
+    found = bands(networks, read_from(image), image.shape[1:], window=window, batch=Batch(batch))
+    return torch.cat([probabilities_of(band.shares).clone() for band in found], 1)
+
+
+def test_bands_come_in_order_and_are_never_higher_than_a_tile():
+    """All memory for classes that there is: rows of the image's width, as many as a tile has at most."""
+    image, rows = image_of(1, 100, 40), []
+    for band in bands([unet()], read_from(image), (100, 40), window=WINDOW, batch=Batch(3)):
+        assert band.shares.shape == (3, band.rows.stop - band.rows.start, 40)
+        assert band.shares.shape[1] <= 16
+        assert band.shares.untyped_storage().nbytes() <= 4 * 3 * 16 * 40
+        rows += range(band.rows.start, band.rows.stop)
+    assert rows == list(range(100))
+
+
+def test_bands_blend_as_the_definition_says():
+    """The sum over all tiles of weight times probability, worked out over the whole image at once."""
+    from uvea.arrays.tiles import weight_of
+
+    network, image = unet(), image_of(1, 60, 48)
+    expected = torch.zeros(3, 60, 48)
+    for tile in WINDOW.tiles((60, 48)):
+        place = (slice(None), *(span.read for span in tile))
+        expected[place] += whole(network, image[place]) * torch.from_numpy(np.ascontiguousarray(weight_of(tile)))
+    torch.testing.assert_close(all_rows([network], image), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_batch_threads_and_mirrored_batches_do_not_change_the_answer(norm):
+    """In float32, to 1e-5."""
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, classes=2, norm=norm, channels=(4, 8), convs_per_level=1).eval()
+    image, threads, found = image_of(1, 80, 80), torch.get_num_threads(), []
+    try:
+        for count, batch in ((1, 1), (1, 7), (2, 1), (2, 3)):
+            torch.set_num_threads(count)
+            found.append(all_rows([network], image, batch=batch, mirror_axes=(0, 1), stride=(2, 2)))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-5, rtol=0)
+
+
+def test_networks_of_an_ensemble_share_one_pass_over_the_tiles():
+    """Each tile is read once; the mean of their probabilities is what each alone would give, averaged."""
+    first, second, image, seen = unet(), unet(strides=(4, 1)), image_of(1, 48, 48), []
+    found = [
+        probabilities_of(band.shares).clone()
+        for band in bands([first, second], read_from(image, seen), (48, 48), window=WINDOW, batch=Batch(4))
+    ]
+    assert sum(seen) == len(WINDOW.tiles((48, 48)))
+    expected = (all_rows([first], image) + all_rows([second], image)) / 2
+    torch.testing.assert_close(torch.cat(found, 1), expected, atol=1e-6, rtol=0)
+
+
+def test_slices_share_batches_and_keep_to_themselves():
+    """Three slices of four tiles each, five tiles at once; every slice is what it is alone."""
+    network, volume, seen = unet(), image_of(1, 3, 24, 24), []
+
+    def read(ranges):
+        seen.append(len(ranges))
+        return torch.stack([volume[(slice(None), *where)][:, 0] for where in ranges])
+
+    found = {0: [], 1: [], 2: []}
+    for band in bands([network], read, (24, 24), window=WINDOW, batch=Batch(5), slices=3):
+        found[band.index].append(band.shares.clone())
+    assert seen == [5, 5, 2]
+    for index, parts in found.items():
+        torch.testing.assert_close(torch.cat(parts, 1), all_rows([network], volume[:, index]), atol=1e-6, rtol=0)
+
+
+def test_two_logits_need_one_share_and_lose_nothing():
+    """The sigmoid of their difference is the softmax."""
+    network, image = unet(classes=2), image_of(1, 16, 16)
+    (band,) = bands([network], read_from(image), (16, 16), window=WINDOW, batch=Batch(1))
+    assert band.shares.shape == (1, 16, 16)
+    torch.testing.assert_close(probabilities_of(band.shares), whole(network, image))
+    np.testing.assert_array_equal(labels_of(band.shares), labels_of(probabilities_of(band.shares)))
+    assert labels_of(torch.tensor([[0.5, 0.6]])).tolist() == [0, 1]
+
+
+class Small:
+    """A network for which there is memory for `most` tiles at once."""
+
+    def __init__(self, most, error):
+        self.most, self.error, self.network, self.tried = most, error, unet(), []
+
+    def __call__(self, tiles):
+        """Logits, or the error of a library that found no memory."""
+        self.tried.append(len(tiles))
+        if len(tiles) > self.most:
+            raise self.error
+        return self.network(tiles)
+
+
+OUT_OF_MEMORY = [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    RuntimeError("Exception from src/inference: std::bad_alloc"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["torch", "cuda", "openvino", "numpy"])
+def test_fewer_tiles_are_tried_where_memory_is_short_and_it_is_said(error):
+    """Eight do not fit, four do not, two do; from then on two. The answer is the same."""
+    network, image, told = Small(2, error), image_of(1, 48, 48), []
+    batch = Batch(8, told.append)
+    found = bands([network], read_from(image), (48, 48), window=WINDOW, batch=batch)
+    parts = [band.shares.clone() for band in found]
+    torch.testing.assert_close(torch.cat(parts, 1), all_rows([network.network], image), atol=1e-6, rtol=0)
+    assert network.tried[:4] == [8, 4, 2, 2] and max(network.tried[8:]) == 2 and batch.tiles == 2
+    assert len(told) == 2 and "2 from now on, with the same result" in told[1]
+
+
+def test_a_tile_that_does_not_fit_alone_is_an_error_of_its_own():
+    """A smaller tile is then for the caller to choose."""
+    with pytest.raises(TileTooLarge, match="CUDA out of memory"):
+        list(
+            bands([Small(0, OUT_OF_MEMORY[1])], read_from(image_of(1, 16, 16)), (16, 16), window=WINDOW, batch=Batch(1))
+        )
+
+
+def test_other_errors_of_a_network_are_not_taken_for_a_lack_of_memory():
+    """They are faults, and are not tried again."""
+    network = Small(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="mat1"):
+        list(bands([network], read_from(image_of(1, 16, 16)), (16, 16), window=WINDOW, batch=Batch(4)))
+    assert network.tried == [1]
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_maps_behind_the_classes_are_probabilities_of_their_own():
+    """Three classes sum to one, two maps are sigmoids; tiles that agree give what the whole gives."""
+    values = torch.tensor([1.0, 2.0, 0.5, -3.0, 4.0]).view(1, 5, 1, 1)
+
+    def network(pieces):
+        return pieces[:, :1] * values
+
+    image = torch.linspace(-1, 1, 20 * 22).view(1, 20, 22)
+    window = Window(tile=(12, 12), overlap=(4, 4), stride=(1, 1))
+
+    def read(ranges):
+        return torch.stack([image[(slice(None), *one)] for one in ranges])
+
+    found = torch.cat(
+        [band.shares.clone() for band in bands([network], read, (20, 22), window=window, batch=Batch(2), maps=2)], 1
+    )
+    logits = image * values[0]
+    torch.testing.assert_close(found[:3], logits[:3].softmax(0))
+    torch.testing.assert_close(found[3:], logits[3:].sigmoid())

@@ -18,6 +18,9 @@ from uvea.errors import DatasetError, ShapeError
 IGNORE = -1
 """Class of pixels that were not annotated: no loss and no score counts them."""
 
+LARGEST_ID = (1 << 24) - 2
+"""Numbers of objects up to here are exact in float32, which they pass through where images are bent."""
+
 Value = int | float
 Colour = tuple[int, int, int]
 Key = Value | Colour
@@ -66,12 +69,16 @@ class LabelMap(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _name_the_classes(cls, fields: object) -> object:
-        if not isinstance(fields, dict) or fields.get("names"):
+        if not isinstance(fields, dict):
             return fields
-        filled = dict(fields)
+        # What comes from JSON has lists, which a strict check does not take for tuples once they are Python's.
+        filled = {key: _as_tuple(value) for key, value in fields.items()}
+        if filled.get("names"):
+            return filled
         if filled.get("kind") == "instances":
             filled.setdefault("values", (0, 255))
-        filled["names"] = default_names(len(filled.get("values") or ()) or len(filled.get("colours") or ()))
+        keys = [value for key in ("values", "colours") if isinstance(value := filled.get(key), tuple)]
+        filled["names"] = default_names(max(map(len, keys), default=0))
         return filled
 
     @model_validator(mode="after")
@@ -131,6 +138,44 @@ class LabelMap(BaseModel):
         known.update({value: index for index, value in enumerate(self.values)})
         return _look_up(mask[0], known, where, self.values)
 
+    def encode_objects(self, mask: NDArray[np.generic], *, where: str = "the mask") -> NDArray[np.int32]:
+        """Turn mask values into numbers of objects.
+
+        Numbers that the mask gives are kept where they are whole and from 1 to LARGEST_ID, else all are made anew.
+        Where mask values are classes, what hangs together of one class, also over corners, is an object.
+
+        Args:
+            mask: as for `encode`.
+            where: file or case, for the error.
+
+        Returns:
+            0 background, IGNORE where the mask has the ignored value, else a number; of shape (...). The class of an
+            object follows from its number, see `classes_of`.
+
+        Raises:
+            DatasetError, ShapeError: as `encode`.
+        """
+        classes = self.encode(mask, where=where)
+        ids = np.minimum(classes, 0).astype(np.int32)
+        inside = classes > 0
+        if self.kind != "instances":
+            from scipy import ndimage
+
+            whole = np.ones((3,) * classes.ndim)
+            for label in range(1, self.classes):
+                pieces, _ = ndimage.label(classes == label, whole)
+                found = pieces > 0
+                ids[found] = (pieces[found] - 1) * (self.classes - 1) + label
+            return ids
+        values = mask[0] if len(mask) == 1 or is_gray(mask) else colour_codes(mask)
+        kept = values[inside]
+        if not kept.size:
+            return ids
+        if kept.dtype.kind == "f" or not (kept.min() > 0 and kept.max() <= LARGEST_ID):
+            kept = np.unique(kept, return_inverse=True)[1].reshape(-1) + 1
+        ids[inside] = kept
+        return ids
+
     def decode(self, labels: NDArray[np.integer]) -> NDArray[np.generic]:
         """Turn classes (...) into mask values (1, ...), or (3, ...) for colours.
 
@@ -161,6 +206,16 @@ class LabelMap(BaseModel):
         if self.ignore is not None:
             labels[(mask == self.ignore).all(axis=0)] = IGNORE
         return labels
+
+
+def classes_of(ids: NDArray[np.integer], classes: int) -> NDArray[np.integer]:
+    """The class of every pixel of numbered objects (...); background and IGNORE stay what they are.
+
+    With k classes, background included, object n is of class (n - 1) mod (k - 1) + 1. Classes are their own classes.
+    """
+    if not ids.size or ids.max() < classes:
+        return ids
+    return np.where(ids > 0, (ids - 1) % (classes - 1) + 1, ids)
 
 
 def decide_labels(
@@ -234,6 +289,13 @@ def decide_labels(
     whole = sorted(int(key) for key in totals if not isinstance(key, tuple))
     ordered = [0, *(value for value in whole if value != 0)] if 0 in whole else whole
     return _named(LabelMap(kind="values", values=tuple(ordered), ignore=ignore), names)
+
+
+def _as_tuple(value: object) -> object:
+    """A list as a tuple, and lists in it as tuples, such as colours."""
+    if not isinstance(value, list):
+        return value
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
 
 
 def default_names(classes: int) -> tuple[str, ...]:

@@ -40,6 +40,23 @@ class Normalization:
         return " ".join([self.kind, *(f"{name}={getattr(self, name):g}" for name in counts)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A value v becomes (clip(v, low, high) - shift) * factor.
+
+    Measured once on a whole image, it normalises any part of it.
+    """
+
+    low: float = float("-inf")
+    high: float = float("inf")
+    shift: float = 0.0
+    factor: float = 1.0
+
+
+FLAT = Scale(factor=0.0)
+"""Of a channel that has one value everywhere."""
+
+
 def normalize(array: NDArray[np.generic], scheme: Sequence[Normalization]) -> NDArray[np.float32]:
     """Normalise every channel of an image.
 
@@ -52,30 +69,36 @@ def normalize(array: NDArray[np.generic], scheme: Sequence[Normalization]) -> ND
     """
     result = np.empty(array.shape, np.float32)
     for channel, (pixels, how) in enumerate(zip(array, scheme, strict=True)):
-        result[channel] = _channel(pixels, how)
+        scale = measure(pixels, how)
+        values = np.clip(pixels.astype(np.float32), scale.low, scale.high)
+        result[channel] = (values - np.float32(scale.shift)) * np.float32(scale.factor)
     return result
 
 
-def _channel(pixels: NDArray[np.generic], how: Normalization) -> NDArray[np.float32]:
-    values = pixels.astype(np.float32)
+def measure(pixels: NDArray[np.generic], how: Normalization) -> Scale:
+    """The scale of one channel.
+
+    Args:
+        pixels: (...) any real dtype, finite.
+        how: the plan's choice.
+    """
     if how.kind == "none":
-        return values
+        return Scale()
     if how.kind == "clip":
-        return (np.clip(values, how.low, how.high) - how.mean) / max(how.std, 1e-8)
-    step = max(1, values.size // SAMPLE)
-    sample = values.reshape(-1)[::step].astype(np.float64)
+        return Scale(low=how.low, high=how.high, shift=how.mean, factor=1 / max(how.std, 1e-8))
+    # Through float32, which is what networks see.
+    sample = pixels.reshape(-1)[:: max(1, pixels.size // SAMPLE)].astype(np.float32).astype(np.float64)
     if how.kind == "percentile":
         low, high = np.percentile(sample, (how.low, how.high))
         if high - low <= 0:
             low, high = float(sample.min()), float(sample.max())
-        if high - low <= 0:
-            return np.zeros_like(values)
-        scaled: NDArray[np.float32] = (values - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
-        return np.clip(scaled, -2, 4)
+        half = float(high - low) / 2
+        if half <= 0:
+            return FLAT
+        # Low and high become -1 and 1; clipped to -2 and 4.
+        return Scale(low=float(low) - half, high=float(high) + 3 * half, shift=float(low) + half, factor=1 / half)
     if how.kind == "nonzero" and (sample != 0).any():
         sample = sample[sample != 0]
     mean, std = float(sample.mean()), float(sample.std())
     # Rounding leaves a constant image with a tiny spread; dividing by it would make noise of nothing.
-    if std <= 1e-6 * max(abs(mean), 1e-30):
-        return np.zeros_like(values)
-    return (values - np.float32(mean)) / np.float32(std)
+    return FLAT if std <= 1e-6 * max(abs(mean), 1e-30) else Scale(shift=mean, factor=1 / std)

@@ -4,10 +4,13 @@ Pixels are boxes: the outer edges of an array stay where they are, whatever its 
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+Whole = TypeVar("Whole", bound=np.integer)
 
 
 def resample_image(array: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
@@ -27,7 +30,7 @@ def resample_image(array: NDArray[np.float32], shape: Sequence[int]) -> NDArray[
     return result
 
 
-def resample_labels(labels: NDArray[np.int16], shape: Sequence[int]) -> NDArray[np.int16]:
+def resample_labels(labels: NDArray[Whole], shape: Sequence[int]) -> NDArray[Whole]:
     """Resize a label map (...) to `shape`: each new pixel takes the label at its centre."""
     if tuple(labels.shape) == tuple(shape):
         return labels

@@ -1,22 +1,57 @@
-"""From an image as read to class probabilities on its own grid.
+"""From an image as read to a mask or class probabilities on its own grid.
 
-prepare -> sliding window, by slice or by volume -> mean over networks -> back to the image's grid
+source -> bands of probabilities, mean over networks -> back to the image's grid -> labels, band by band
 """
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil, prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from uvea.errors import OutputError
 from uvea.images.image import Image
-from uvea.inference.sliding_window import predict
+from uvea.inference.resize import Resizer
+from uvea.inference.sliding_window import (
+    Batch,
+    Network,
+    Range,
+    TileTooLarge,
+    Window,
+    bands,
+    labels_of,
+    probabilities_of,
+)
+from uvea.inference.source import Source, source_of
+from uvea.plan.memory import Network as Sizes
+from uvea.plan.memory import prediction_bytes
 from uvea.plan.plan import Plan
-from uvea.plan.prepare import prepare_image
+
+PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22, "mps": 2**20}
+"""Tiles are put together until they have about so many pixels: enough to keep all cores busy, see docs/log.md."""
+
+IN_MEMORY = 1 << 30
+"""Bytes of the probabilities of an image that are kept in memory where objects are to be found in all of it."""
+
+MEMORY_SHARE = 0.5
+"""Share of a GPU's free memory that one call may be expected to take."""
+
+
+@dataclass
+class Fit:
+    """What has turned out to fit in memory; all images of a model share it."""
+
+    tile: tuple[int, ...] | None = None
+    """None: the plan's."""
+
+    tiles: int | None = None
+    """Per call; None: not yet decided."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +61,27 @@ class Engine:
     device: torch.device
     channels_last: bool
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    fit: Fit = field(default_factory=Fit, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segmented:
+    """What was found in an image, on its own grid."""
+
+    mask: NDArray[np.generic] | None
+    """(1, ...) or (3, ...) with the values of the training masks; None if not asked for."""
+
+    probabilities: NDArray[np.float32] | None
+    """(k, ...) in [0, 1], those of the classes summing to one, then maps of objects, if there are any; None if not
+    asked for."""
+
+
+def _nobody(text: str) -> None:
+    """Tell nobody."""
 
 
 def segment(
-    networks: Sequence[nn.Module],
+    networks: Sequence[Network],
     image: Image,
     plan: Plan,
     *,
@@ -50,12 +102,22 @@ def segment(
     Returns:
         (k, ...) float32 on the spatial grid of `image`, on the CPU.
     """
-    prepared = prepare_image(image, plan, where=where)
-    return to_grid(segment_prepared(networks, prepared, plan, engine=engine, mirror=mirror), image.shape)
+    found = segment_source(
+        networks,
+        source_of(image, plan, where=where),
+        plan,
+        shape=image.shape,
+        engine=engine,
+        mirror=mirror,
+        mask=False,
+        probabilities=True,
+    )
+    assert found.probabilities is not None
+    return torch.from_numpy(found.probabilities)
 
 
 def segment_prepared(
-    networks: Sequence[nn.Module],
+    networks: Sequence[Network],
     prepared: NDArray[np.float32],
     plan: Plan,
     *,
@@ -63,29 +125,69 @@ def segment_prepared(
     mirror: bool = False,
 ) -> Tensor:
     """Probabilities (k, ...) on the grid of a prepared image (c, ...); a volume under a 2D plan goes slice by slice."""
-    if prepared.ndim - 1 > plan.dims:
-        volume: Tensor | None = None
-        for index in range(prepared.shape[1]):
-            found = segment_prepared(networks, prepared[:, index], plan, engine=engine, mirror=mirror)
-            if volume is None:
-                volume = torch.empty((len(found), prepared.shape[1], *found.shape[1:]))
-            volume[:, index] = found
-        assert volume is not None
-        return volume
-    pixels = torch.from_numpy(np.ascontiguousarray(prepared)).to(engine.device)
-    total: Tensor | None = None
-    for network in networks:
-        probabilities = predict(
-            _runner(network, plan.dims, engine),
-            pixels,
-            tile=plan.tile,
-            overlap=plan.overlap,
-            stride=plan.stride,
-            mirror_axes=plan.mirror_axes if mirror else (),
-        )
-        total = probabilities if total is None else total + probabilities
-    assert total is not None
-    return (total / len(networks)).cpu()
+    found = segment_source(
+        networks,
+        Source(prepared, plan.dims),
+        plan,
+        shape=prepared.shape[1:],
+        engine=engine,
+        mirror=mirror,
+        mask=False,
+        probabilities=True,
+    )
+    assert found.probabilities is not None
+    return torch.from_numpy(found.probabilities)
+
+
+def segment_source(
+    networks: Sequence[Network],
+    source: Source,
+    plan: Plan,
+    *,
+    shape: Sequence[int],
+    engine: Engine,
+    mirror: bool = False,
+    mask: bool = True,
+    probabilities: bool = False,
+    tell: Callable[[str], None] = _nobody,
+) -> Segmented:
+    """Predict an image that is being read from a source.
+
+    Beyond what is returned it needs memory for the tiles of a call and for the probabilities of the rows that
+    one row of tiles covers.
+
+    Args:
+        networks: as in `segment`.
+        source: gives the tiles.
+        plan: of the model.
+        shape: spatial size of the image itself, which the results get.
+        engine: see `Engine`; what fits in memory is remembered in it.
+        mirror: as in `segment`.
+        mask: whether the mask is wanted.
+        probabilities: whether the probabilities are wanted.
+        tell: told where memory is short and what is done about it.
+
+    Raises:
+        MemoryError: if not even the smallest tile fits.
+    """
+    while True:
+        try:
+            return _collect(
+                _on_grid(_bands(networks, source, plan, engine=engine, mirror=mirror, tell=tell), source, shape),
+                plan,
+                shape,
+                mask=mask,
+                probabilities=probabilities,
+            )
+        except TileTooLarge as error:
+            tile = engine.fit.tile or plan.tile
+            used = Window(tile=tile, overlap=plan.overlap, stride=plan.stride).size(source.shape)
+            smaller = _smaller(tile, used, plan.stride)
+            if smaller is None:
+                raise MemoryError(str(error)) from None
+            engine.fit.tile, engine.fit.tiles = smaller, 1
+            sizes = " to ".join("×".join(map(str, size)) for size in (tile, smaller))
+            tell(f"there is no memory for a tile: its size goes from {sizes}; results differ a little at tile borders")
 
 
 def to_grid(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
@@ -96,14 +198,121 @@ def to_grid(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
     return functional.interpolate(probabilities[None], size=tuple(shape), mode=mode, align_corners=False)[0]
 
 
-def _runner(network: nn.Module, dims: int, engine: Engine) -> Callable[[Tensor], Tensor]:
+def _bands(
+    networks: Sequence[Network],
+    source: Source,
+    plan: Plan,
+    *,
+    engine: Engine,
+    mirror: bool,
+    tell: Callable[[str], None],
+) -> Iterator[tuple[int, slice, Tensor]]:
+    """Slice, rows and shares, on the source's own grid."""
+    window = Window(
+        tile=engine.fit.tile or plan.tile,
+        overlap=plan.overlap,
+        stride=plan.stride,
+        mirror_axes=plan.mirror_axes if mirror else (),
+    )
+
+    def read(ranges: Sequence[Range]) -> Tensor:
+        return source.read(ranges, engine.device)
+
+    batch = Batch(_tiles_at_once(window, source.shape, plan, engine), tell)
+    runners = [_runner(network, plan.dims, engine) for network in networks]
+    before = batch.tiles
+    for band in bands(runners, read, source.shape, window=window, batch=batch, slices=source.slices, maps=plan.maps):
+        if batch.tiles < before:
+            before = engine.fit.tiles = batch.tiles
+        yield band.index, band.rows, band.shares
+
+
+def _on_grid(
+    found: Iterator[tuple[int, slice, Tensor]], source: Source, shape: Sequence[int]
+) -> Iterator[tuple[int, slice, Tensor]]:
+    """The same on the grid of the image."""
+    wanted = tuple(shape[-source.dims :])
+    if wanted == source.shape:
+        yield from found
+        return
+    resizer, at = Resizer(source.shape[0], wanted), 0
+    for index, _, shares in found:
+        if index != at:
+            resizer, at = Resizer(source.shape[0], wanted), index
+        for rows, resized in resizer.add(shares):
+            yield index, rows, resized
+
+
+def _collect(
+    found: Iterator[tuple[int, slice, Tensor]], plan: Plan, shape: Sequence[int], *, mask: bool, probabilities: bool
+) -> Segmented:
+    in_slices = len(shape) > plan.dims
+    whole_mask: NDArray[np.generic] | None = None
+    whole: NDArray[np.float32] | None = None
+    for index, rows, shares in found:
+        place = (slice(None), index, rows) if in_slices else (slice(None), rows)
+        if mask:
+            values = plan.labels.decode(labels_of(shares[: plan.classes]))
+            if whole_mask is None:
+                whole_mask = np.empty((len(values), *shape), values.dtype)
+            whole_mask[place] = values
+        if probabilities:
+            classes = probabilities_of(shares)
+            if whole is None:
+                whole = _room((len(classes), *shape), on_disk=plan.maps > 0)
+            whole[place] = classes.cpu().numpy()
+    return Segmented(mask=whole_mask, probabilities=whole)
+
+
+def _room(shape: tuple[int, ...], *, on_disk: bool) -> NDArray[np.float32]:
+    """An array to fill; where it is large and may be so, in a temporary file that goes with it."""
+    if not on_disk or 4 * prod(shape) <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    try:
+        with tempfile.TemporaryFile(prefix="uvea-") as file:
+            return np.memmap(file, np.float32, "w+", shape=shape)
+    except OSError as error:
+        raise OutputError(
+            f"{4 * prod(shape)} bytes of probabilities need a temporary file: {error.strerror or error}",
+            hint="set TMPDIR to a folder with more room",
+        ) from error
+
+
+def _tiles_at_once(window: Window, shape: Sequence[int], plan: Plan, engine: Engine) -> int:
+    """How many tiles go into one call: by pixels, and on a GPU by its free memory."""
+    if engine.fit.tiles is not None:
+        return engine.fit.tiles
+    size, copies = window.size(shape), len(window.flips)
+    fit = PIXELS_AT_ONCE.get(engine.device.type, PIXELS_AT_ONCE["cpu"]) // (prod(size) * copies)
+    if engine.device.type == "cuda":
+        sizes = Sizes(
+            channels=plan.channels,
+            classes=plan.outputs,
+            width=plan.width,
+            strides=plan.strides,
+            kernels=plan.kernels,
+            convs=plan.convs,
+            residual=plan.block == "residual",
+        )
+        free = torch.cuda.mem_get_info(engine.device)[0]
+        fit = min(fit, int(MEMORY_SHARE * free / (copies * prediction_bytes(sizes, size))))
+    return max(1, fit)
+
+
+def _smaller(tile: tuple[int, ...], used: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:
+    """A tile of half the size along the axis where most of it was used, in whole strides; None if that is one."""
+    axis = max(range(len(tile)), key=lambda axis: used[axis] / stride[axis])
+    half = ceil(used[axis] / 2 / stride[axis]) * stride[axis]
+    return None if half == used[axis] else (*tile[:axis], half, *tile[axis + 1 :])
+
+
+def _runner(network: Network, dims: int, engine: Engine) -> Network:
     layout = (
         {2: torch.channels_last, 3: torch.channels_last_3d}[dims] if engine.channels_last else torch.contiguous_format
     )
 
     def run(pieces: Tensor) -> Tensor:
         with engine.autocast():
-            logits: Tensor = network(pieces.contiguous(memory_format=layout))
-        return logits
+            return network(pieces.contiguous(memory_format=layout))
 
     return run

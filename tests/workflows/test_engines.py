@@ -1,0 +1,152 @@
+"""`load` with another engine, or in int8: made once, kept with the model, refused with figures."""
+
+import json
+import shutil
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from uvea.errors import ModelError, PlanError
+from uvea.inference import engines as stage
+from uvea.workflows import engines, int8
+from uvea.workflows.events import Message
+from uvea.workflows.model import load
+from uvea.workflows.predict import predict_files
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"engine": "tensorrt"}, r"no engine 'tensorrt'\n.*auto, torch, openvino, onnxruntime"),
+        ({"engine": "torch", "int8": True}, r"torch does not run int8\n.*--engine openvino"),
+        ({"engine": "onnxruntime", "int8": True}, "onnxruntime does not run int8"),
+        ({"engine": "openvino", "device": "cuda"}, r"openvino runs on the processor, not on cuda\n.*--device"),
+        ({"int8": True, "device": "cuda"}, "int8 runs on the processor"),
+    ],
+)
+def test_engines_that_do_not_go_together_are_refused_at_once(tmp_path, settings, words):
+    """Before the model is looked at."""
+    with pytest.raises(PlanError, match=words):
+        load(tmp_path / "none", **settings)
+
+
+@pytest.mark.parametrize("settings", [{"engine": "openvino"}, {"engine": "onnxruntime"}, {"int8": True}])
+def test_an_engine_that_is_not_installed_says_what_to_install(gray_model, monkeypatch, settings):
+    """And leaves nothing in the model's folder."""
+    monkeypatch.setattr(stage, "find_spec", lambda package: None)
+    with pytest.raises(ModelError, match=r"is not installed|are not installed") as caught:
+        load(gray_model.folder, **settings)
+    assert "pip install 'uvea[" in caught.value.hint
+    assert not (gray_model.folder / "run" / "engines").exists()
+
+
+def test_auto_is_torch(gray_model, gray_data):
+    """With or without other engines installed."""
+    image = gray_data / "images" / "case0.png"
+    np.testing.assert_array_equal(load(gray_model.folder, engine="auto").predict(image), gray_model.predict(image))
+    np.testing.assert_array_equal(load(gray_model.folder, engine="torch").predict(image), gray_model.predict(image))
+
+
+@pytest.fixture
+def model_copy(gray_model, tmp_path):
+    """A model folder to write to."""
+    return shutil.copytree(gray_model.folder, tmp_path / "model")
+
+
+def need(engine):
+    """Skip where the packages of an engine are not there."""
+    if missing := [package for package in stage.NEEDED[engine] if find_spec(package) is None]:
+        pytest.skip(f"needs {', '.join(missing)} of the extra {stage.EXTRAS[engine]}")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_an_engine_gives_the_masks_of_torch_and_is_kept(model_copy, gray_model, rng, engine, monkeypatch):
+    """The plan says float32. The second time nothing is converted; other weights are not taken for these."""
+    need(engine)
+    told = []
+    image = rng.integers(0, 255, (50, 61), dtype=np.uint8)
+    model = load(model_copy, engine=engine, listen=told.append)
+    np.testing.assert_allclose(model.probabilities(image), gray_model.probabilities(image), atol=1e-4)
+    np.testing.assert_allclose(
+        model.probabilities(image, mirror=True), gray_model.probabilities(image, mirror=True), atol=1e-4
+    )
+    (kept,) = (model_copy / "run" / "engines").iterdir()
+    assert kept.name.startswith(f"{engine}-")
+    assert json.loads((kept / "facts.json").read_text())["mean difference"] < 1e-4
+    load(model_copy, engine=engine, listen=told.append)
+    assert len([event for event in told if isinstance(event, Message) and "converting" in event.text]) == 1
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_an_engine_whose_result_is_another_is_refused_with_figures(model_copy, engine, monkeypatch):
+    """Compared before it is used, and not kept."""
+    need(engine)
+    monkeypatch.setattr(engines, "difference", lambda *args: stage.Difference(mean=0.3, labels=0.4))
+    with pytest.raises(ModelError, match=r"0\.3 apart \(at most 0.01 is allowed\) and 40.0% .*\n.*--engine torch"):
+        load(model_copy, engine=engine)
+    assert not list((model_copy / "run" / "engines").iterdir())
+
+
+def test_a_model_folder_that_cannot_be_written_is_no_obstacle(model_copy, gray_data, monkeypatch):
+    """It is converted each time, and that is said."""
+    need("openvino")
+
+    def refuse(*args):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(engines, "kept", refuse)
+    told = []
+    load(model_copy, engine="openvino", listen=told.append).predict(gray_data / "images" / "case0.png")
+    assert [event.text for event in told if event.level == "warning"] == [
+        text
+        for text in [event.text for event in told]
+        if "Read-only file system; the network will be converted" in text
+    ]
+
+
+def test_int8_is_used_when_validation_dice_stays_and_is_kept(model_copy, gray_data, tmp_path, monkeypatch):
+    """The figures are kept with it; the data is not needed a second time."""
+    need("int8")
+    monkeypatch.setattr(int8, "MOST_LOST", 1.0)
+    told = []
+    load(model_copy, int8=True, listen=told.append)
+    (folder,) = (model_copy / "run" / "engines").iterdir()
+    facts = json.loads((folder / "facts.json").read_text())
+    assert folder.name.startswith("int8-") and facts["validation cases"] >= 1
+    run = model_copy / "run" / "run.json"
+    run.unlink()
+    again = []
+    model = load(model_copy, int8=True, listen=again.append)
+    (said,) = [event.text for event in again if isinstance(event, Message)]
+    assert f"Dice {facts['dice in int8']:.4f} on" in said and f"{facts['dice']:.4f} without" in said
+    masks = predict_files(model, gray_data / "images", out=tmp_path / "masks")
+    assert len(masks) == 6
+    assert model.probabilities(gray_data / "images" / "case0.png").shape == (2, 20, 24)
+
+
+def test_int8_that_costs_dice_is_refused_with_the_figures_each_time(model_copy, monkeypatch):
+    """Found once, said again without another calibration; the hint has the way to try again."""
+    need("int8")
+    scores = iter([0.9, 0.8971])
+    monkeypatch.setattr(int8, "_dice", lambda *args, **kwargs: next(scores))
+    for _ in range(2):
+        with pytest.raises(
+            ModelError,
+            match=r"int8 is refused: .* from 0.9000 to 0.8971, by more than 0.002\n.*without --int8; .* remove .*int8-",
+        ):
+            load(model_copy, int8=True)
+
+
+def test_int8_without_its_data_says_where_it_was(model_copy):
+    """Moved away, or a model that came without its run."""
+    need("int8")
+    run = model_copy / "run" / "run.json"
+    facts = json.loads(run.read_text())
+    run.write_text(json.dumps({**facts, "source": "/nowhere/cells"}))
+    with pytest.raises(ModelError, match=r"no longer at /nowhere/cells; int8 needs the training images.*\n.*--int8"):
+        load(model_copy, int8=True)
+    run.unlink()
+    with pytest.raises(ModelError, match=r"run.json.*; int8 needs the training images"):
+        load(model_copy, int8=True)
+    assert not list((model_copy / "run" / "engines").iterdir())
