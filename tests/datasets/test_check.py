@@ -240,8 +240,11 @@ def test_copies_are_warned_about_most_strongly_across_a_split(tmp_path):
         "1 image is in training and in validation or test, so the score will be too good: 'g0' = 'copy'"
     )
     assert len(found.files) == 4
+    assert found.severity == "warning"
     together = Split(train=("g0", "copy"), val=("g1", "g2"), reason="")
     assert only(findings_of(tmp_path, *cases, splits=[together]), "duplicate").severity == "warning"
+    own = only(findings_of(tmp_path, *cases, splits=[replace(across, by_user=True)]), "duplicate-across")
+    assert own.severity == "error" and own.problem == found.problem and "--allow-leak" in own.hint
 
 
 def test_a_copy_in_a_test_folder_is_across(tmp_path):
@@ -266,6 +269,33 @@ def test_nearly_equal_images_are_told(tmp_path, rng):
     assert found.problem == "1 pair of images are nearly equal: 'g0' and 'g5'"
     across = Split(train=("g0", "g1", "g2", "g3"), val=("g4", "g5"), reason="")
     assert only(findings_of(tmp_path, *cases, splits=[across]), "near-duplicate-across").severity == "warning"
+    own = only(findings_of(tmp_path, *cases, splits=[replace(across, by_user=True)]), "near-duplicate-across")
+    assert own.severity == "error" and "'g0' and 'g5'" in own.problem and "--allow-leak" in own.hint
+
+
+def test_a_patient_on_both_sides_is_named(tmp_path):
+    """An error in a split of the user's own, a warning where there is one patient only and uvea had to cut."""
+    cases = [replace(found, group="ann") for found in good(tmp_path)]
+    parted = Split(train=("g0", "g1"), val=("g2",), reason="")
+    assert only(findings_of(tmp_path, *cases, splits=[parted]), "group-across").severity == "warning"
+    found = only(findings_of(tmp_path, *cases, splits=[replace(parted, by_user=True)]), "group-across")
+    assert (found.severity, found.problem) == (
+        "error",
+        "1 group is in training and in validation or test, so the score will be too good: 'ann' ('g0', 'g1', 'g2')",
+    )
+    others = [replace(one, group=one.name) for one in cases]
+    assert findings_of(tmp_path, *others, splits=[replace(parted, by_user=True)]) == ()
+
+
+def test_a_patient_in_training_and_in_test_is_an_error_although_the_test_is_not_opened(tmp_path):
+    """Its images need not be there at all: the group is in the table."""
+    cases = [replace(found, group="ann") for found in good(tmp_path)]
+    unopened = Case(name="t", images=(tmp_path / "gone.png",), group="ann", part="test")
+    dataset = Dataset(root=tmp_path, cases=tuple(cases), layout="made by a test")
+    split = Split(train=("g0", "g1", "g2"), val=(), reason="")
+    found = check(dataset, survey(dataset, options=DataOptions()), splits=[split], unopened=[unopened])
+    assert only(found, "group-across").severity == "error"
+    assert "'ann' ('g0', 'g1', 'g2' and 1 more)" in found[0].problem
 
 
 def test_one_mask_for_two_images_is_told(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from uvea.datasets.case import Case
 from uvea.datasets.discover import discover
-from uvea.datasets.split import Split, folds, neighbour_pairs, split, split_from_file, splits_from_file
+from uvea.datasets.split import Split, folds, held_out, neighbour_pairs, split, split_from_file, splits_from_file
 from uvea.errors import DatasetError
 
 
@@ -88,6 +88,31 @@ def test_folds_validate_every_case_once_and_no_group_in_two_folds(some, count, c
     if len(set(groups.values())) > 1:
         for fold in made:
             assert not {groups[n] for n in fold.train} & {groups[n] for n in fold.val} - {None}
+
+
+@pytest.mark.parametrize(
+    ("content", "test"),
+    [
+        (None, {"c"}),
+        ({"train": ["a"], "val": ["b"]}, {"c"}),
+        ({"train": ["a"], "val": ["c"]}, set()),
+        ({"train": ["a"], "val": ["b"], "test": ["d.png", "gone"]}, {"c", "d"}),
+        ([{"train": ["a"], "val": ["b"], "test": ["d"]}, {"train": ["d"], "val": ["a"]}], {"c"}),
+    ],
+)
+def test_what_is_held_out_is_known_without_opening_it(tmp_path, content, test):
+    """From folders or a table, and from the split file, whose word on training and validation comes first."""
+    some = [*cases("a", "b", "d"), Case(name="c", images=(Path("gone.png"),), part="test")]
+    assert held_out(some, written(tmp_path, content) if content is not None else None) == test
+
+
+def test_a_split_of_the_users_own_is_known_as_such(tmp_path):
+    """From folders and from a file; what is drawn is ours."""
+    some = [*cases("a", "b"), Case(name="c", images=(), mask=Path("c.png"), part="val")]
+    assert split(some).by_user
+    assert split_from_file(written(tmp_path, {"train": ["a"], "val": ["b"]}), some).by_user
+    assert not split(cases("a", "b")).by_user
+    assert not any(fold.by_user for fold in folds(some, 3))
 
 
 def test_folds_of_single_images_differ_by_one_at_most():
@@ -268,7 +293,7 @@ def written(tmp_path: Path, content: object, suffix: str = ".json") -> Path:
 def test_a_split_file_is_followed(tmp_path):
     """JSON or CSV, with or without suffixes; a list of splits is one per fold."""
     some = cases("a", "b", "p/c", "d")
-    want = Split(("a", "b"), ("p/c",), "read from split.json; 1 cases with masks are in neither part")
+    want = Split(("a", "b"), ("p/c",), "read from split.json; 1 cases with masks are in neither part", True)
     assert split_from_file(written(tmp_path, {"train": ["b.png", "a"], "val": ["p/c.nii.gz"]}), some) == want
     made = split_from_file(written(tmp_path, "name,split\na,train\nb,train\np/c,val\nd,\n", ".csv"), some)
     assert (made.train, made.val) == (want.train, want.val)

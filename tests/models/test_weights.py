@@ -5,7 +5,7 @@ import torch
 
 from uvea.errors import ModelError, OutputError
 from uvea.models.unet import UNet
-from uvea.models.weights import load_weights, read_weights, save_weights
+from uvea.models.weights import check_weights, load_weights, read_weights, save_weights
 
 
 def make(channels=(4, 8), seed=0):
@@ -61,6 +61,23 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match="not a complete safetensors file"):
         load_weights(tmp_path / "w.safetensors", make())
+
+
+def test_a_header_that_is_too_long_is_not_parsed(tmp_path):
+    """The length stands in the first eight bytes; 17 MiB of spaces are valid JSON, and no model."""
+    path = tmp_path / "w.safetensors"
+    path.write_bytes((17 << 20).to_bytes(8, "little") + b"{}" + b" " * ((17 << 20) - 2))
+    with pytest.raises(ModelError, match=r"a header of 17,825,792 bytes"):
+        load_weights(path, make())
+
+
+def test_a_network_without_memory_is_compared_with_a_file(tmp_path):
+    """Shapes are read from the header alone: the layers of the network have none of their numbers yet."""
+    path = tmp_path / "w.safetensors"
+    save_weights(path, make())
+    with torch.device("meta"):
+        skeleton = make()
+    check_weights(path, skeleton)
 
 
 def test_a_truncated_file_is_refused(tmp_path):

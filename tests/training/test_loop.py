@@ -175,6 +175,14 @@ def test_the_time_is_kept_on_a_machine_that_gets_slower_or_faster(monkeypatch, f
     assert progress.history[-1]["step"] == progress.step == progress.steps
 
 
+def test_the_time_is_kept_where_a_single_validation_fits(monkeypatch):
+    """Validations of 30 s leave room for none but the last in five minutes; the steps are corrected in between."""
+    clock = Clock(monkeypatch)
+    progress = timed_run(clock, minutes=5, step_seconds=lambda now: 0.1 if now < 60 else 0.4, validation_seconds=30.0)
+    assert len(progress.history) == 2
+    assert clock.now == pytest.approx(300, rel=0.03)
+
+
 def test_a_machine_that_stands_still_ends_the_training_at_the_next_validation(monkeypatch):
     """One step takes the whole minute and more: what was done is validated and kept."""
     clock = Clock(monkeypatch)

@@ -17,6 +17,7 @@ from uvea.training.losses import (
     focal,
     nearest,
     soft_dice,
+    with_objects,
 )
 
 BIG = 50.0  # a logit so large that softmax is 0 or 1 to float precision
@@ -319,3 +320,66 @@ def test_sizes_that_do_not_match_are_refused():
         build_loss("focal", class_weights=[1, 2, 3])(logits, labels)
     with pytest.raises(ShapeError, match="the network gives 2"):
         binary_cross_entropy(logits, labels)
+
+
+# Objects
+
+
+def objects_of(size=12):
+    """Targets (1, 3, y, x) with one object that has a border and a centre, and a column that was not annotated."""
+    targets = torch.zeros(1, 3, size, size)
+    targets[0, 0, 2:8, 2:8] = 1
+    targets[0, 1, 2:8, 7] = 1
+    targets[0, 2, 4:6, 4:6] = 0.5
+    targets[0, :, :, -1] = 0
+    targets[0, 0, :, -1] = -1
+    return targets
+
+
+def perfect(targets):
+    """Logits that say just that."""
+    classes = 20.0 * targets[:, :1].clamp_min(0) - 10
+    return torch.cat((-classes, classes, 40 * targets[:, 1:2] - 20, targets[:, 2:].clamp(1e-6, 1 - 1e-6).logit()), 1)
+
+
+def test_objects_cost_least_where_all_is_right():
+    """A perfect prediction costs the entropy of the soft centre alone: ln 2, on 4 of 132 annotated pixels, twice."""
+    targets = objects_of()
+    loss = with_objects(build_loss("dice_and_cross_entropy"))
+    least = loss(perfect(targets), targets)
+    assert least.item() == pytest.approx(2 * 4 * math.log(2) / 132, abs=2e-3)
+    for channel in range(4):
+        logits = perfect(targets)
+        logits[:, channel] = 0
+        assert loss(logits, targets) > least
+
+
+def test_what_was_not_annotated_costs_nothing_of_objects():
+    """Neither its value nor its gradient depends on the last column."""
+    targets = objects_of()
+    logits = torch.randn(1, 4, 12, 12, generator=torch.manual_seed(0), requires_grad=True)
+    loss = with_objects(build_loss("cross_entropy"))
+    loss(logits, targets).backward()
+    assert (logits.grad[..., -1] == 0).all() and (logits.grad[..., :-1] != 0).any(dim=(0, 2, 3)).all()
+
+
+def test_a_batch_without_annotation_costs_nothing_of_objects():
+    """Zero, and no NaN."""
+    targets = objects_of()
+    targets[:, 0] = -1
+    assert with_objects(build_loss("dice_and_cross_entropy"))(torch.randn(1, 4, 12, 12), targets).item() == 0
+
+
+def test_levels_of_objects_are_shrunk_in_space_only():
+    """Targets keep their three channels at every level."""
+    targets = objects_of()
+    loss = with_objects(build_loss("dice_and_cross_entropy"))
+    logits = [perfect(targets), perfect(targets[..., 1::2, 1::2])]
+    wanted = (2 * loss(logits[0], targets) + loss(logits[1], targets[..., 1::2, 1::2])) / 3
+    torch.testing.assert_close(deep(loss)(logits, targets), wanted)
+
+
+def test_labels_in_place_of_targets_are_refused():
+    """As would happen with another task."""
+    with pytest.raises(ShapeError, match="not those of objects"):
+        with_objects(build_loss("cross_entropy"))(torch.zeros(1, 4, 8, 8), torch.zeros(1, 8, 8))

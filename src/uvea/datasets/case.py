@@ -57,6 +57,8 @@ class Finding:
 class DataOptions:
     """What the user says about the data. The defaults mean: find out."""
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (where it is part of a model's files)
+
     images: str | None = None
     """Glob of the images, relative to the data folder, such as "raw/*.tif"."""
 
@@ -77,3 +79,6 @@ class DataOptions:
 
     skip: tuple[str, ...] = ()
     """Globs of file names to leave out."""
+
+    max_pixels: int | None = None
+    """Image files that declare more pixels, all channels and slices counted, are refused; None: 2,147,483,648."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from uvea.datasets.case import Case, Dataset, Finding
 from uvea.datasets.duplicates import exact_copies, near_copies
@@ -22,6 +22,11 @@ SPACING_TOLERANCE = 0.05
 
 UM_PER_UNIT = {"mm": 1000.0, "um": 1.0}
 
+LEAKS = ("group-across", "duplicate-across", "near-duplicate-across")
+"""Kinds of findings that make a validation score too good. In a split of the user's own they are errors."""
+
+_KEEP_APART = "put them on one side or leave some out with --skip; --allow-leak trains all the same"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -33,6 +38,8 @@ class Evidence:
     """Names of cases whose images are nearly equal."""
 
     splits: tuple[Split, ...] = ()
+    unopened: tuple[Case, ...] = ()
+    """Cases to test on that nobody looked into; of these only names, groups and parts are known."""
 
     @cached_property
     def pairs(self) -> list[tuple[Case, CaseFacts]]:
@@ -54,15 +61,21 @@ class Evidence:
         """Cases by name."""
         return {case.name: case for case in self.dataset.cases}
 
-    def across(self, names: Iterable[str]) -> bool:
-        """Whether these cases are on different sides of a split, or in different parts that the user fixed."""
-        together = list(names)
-        parts = {self.case_of[name].part for name in together} - {None}
-        sides = [
-            {side for side, members in (("train", split.train), ("val", split.val)) if set(together) & set(members)}
-            for split in self.splits
-        ]
-        return len(parts) > 1 or any(len(side) > 1 for side in sides)
+    def across(self, names: Iterable[str]) -> Literal["", "chosen", "fixed"]:
+        """Whether cases are on different sides.
+
+        Returns:
+            "fixed": in training and validation of a split of the user's own; "chosen": of another split, or in test;
+            "": they are not.
+        """
+        together = set(names)
+        crossed = [split for split in self.splits if together & set(split.train) and together & set(split.val)]
+        if any(split.by_user for split in crossed):
+            return "fixed"
+        parts = {self.case_of[name].part for name in together}
+        tested = "test" in parts and len(parts) > 1
+        apart = not self.splits and len(parts - {None}) > 1
+        return "chosen" if crossed or tested or apart else ""
 
 
 Check = Callable[[Evidence], Iterable[Finding]]
@@ -74,6 +87,7 @@ def check(
     *,
     splits: Sequence[Split] | None = None,
     near: Sequence[tuple[str, str]] | None = None,
+    unopened: Sequence[Case] = (),
 ) -> tuple[Finding, ...]:
     """All findings, errors first.
 
@@ -82,9 +96,10 @@ def check(
         survey: the facts of its cases.
         splits: training and validation, if they are decided: then copies that lie across them are said to.
         near: what `near_copies` found, if that is known.
+        unopened: cases to test on that are not in the dataset, because they must not be read.
     """
     near = near_copies(survey) if near is None else near
-    evidence = Evidence(dataset=dataset, survey=survey, near=near, splits=tuple(splits or ()))
+    evidence = Evidence(dataset=dataset, survey=survey, near=near, splits=tuple(splits or ()), unopened=tuple(unopened))
     findings = [*survey.findings, *(finding for judge in CHECKS for finding in judge(evidence))]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
 
@@ -325,21 +340,48 @@ def mixed_spacings(evidence: Evidence) -> Iterable[Finding]:
         )
 
 
+def divided_groups(evidence: Evidence) -> Iterable[Finding]:
+    """A patient in training is known already when it comes again, so it must not be scored."""
+    members: dict[str, list[Case]] = defaultdict(list)
+    for case in (*evidence.dataset.cases, *evidence.unopened):
+        if case.group is not None:
+            members[case.group].append(case)
+    fixed, drawn = [], []
+    for cases in members.values():
+        names = {case.name for case in cases}
+        crossed = [split for split in evidence.splits if names & set(split.train) and names & set(split.val)]
+        used = {name for split in evidence.splits for name in (*split.train, *split.val)}
+        tested = any(case.part == "test" for case in cases) and bool(names & used)
+        if tested or any(split.by_user for split in crossed):
+            fixed.append(cases)
+        elif crossed:
+            drawn.append(cases)
+    for finding, groups in ((_error, fixed), (_warning, drawn)):
+        if groups:
+            yield finding(
+                "group-across",
+                f"{len(groups)} {'group is' if len(groups) == 1 else 'groups are'} in training and in validation or "
+                f"test, so the score will be too good: {_first([_group(cases) for cases in groups])}",
+                _KEEP_APART if finding is _error else "name more groups, or look at the score with care",
+                [case for cases in groups for case in cases],
+            )
+
+
 def copies(evidence: Evidence) -> Iterable[Finding]:
     """The same image twice counts double; on both sides of a split it makes the score a lie."""
     hashes = {facts.name: facts.mask_hash for facts in evidence.survey.facts}
     found = exact_copies(evidence.survey)
-    across = [names for names in found if evidence.across(names)]
-    within = [names for names in found if not evidence.across(names)]
-    if across:
-        yield _warning(
-            "duplicate-across",
-            f"{len(across)} {'image is' if len(across) == 1 else 'images are'} in training and in validation or test, "
-            f"so the score will be too good: {_equal(across)}",
-            "delete the copies, or put copies on one side with a group column",
-            [evidence.case_of[name] for names in across for name in names],
-        )
-    if within:
+    sides = {names: evidence.across(names) for names in found}
+    for finding, side in ((_error, "fixed"), (_warning, "chosen")):
+        if across := [names for names in found if sides[names] == side]:
+            yield finding(
+                "duplicate-across",
+                f"{len(across)} {'image is' if len(across) == 1 else 'images are'} in training and in validation or "
+                f"test, so the score will be too good: {_equal(across)}",
+                _KEEP_APART if finding is _error else "delete the copies, or put them on one side with a group column",
+                [evidence.case_of[name] for names in across for name in names],
+            )
+    if within := [names for names in found if not sides[names]]:
         yield _warning(
             "duplicate",
             f"{len(within)} {'image is' if len(within) == 1 else 'images are'} there more than once: {_equal(within)}",
@@ -358,17 +400,19 @@ def copies(evidence: Evidence) -> Iterable[Finding]:
 
 def near_duplicates(evidence: Evidence) -> Iterable[Finding]:
     """Nearly equal images (saved twice, a moment later, the next slice) leak across a split as copies do."""
-    across = [pair for pair in evidence.near if evidence.across(pair)]
-    within = [pair for pair in evidence.near if not evidence.across(pair)]
-    if across:
-        yield _warning(
-            "near-duplicate-across",
-            f"{len(across)} {'pair' if len(across) == 1 else 'pairs'} of nearly equal images lie in training and in "
-            f"validation or test, so the score will be too good: {_alike(across)}",
-            "look at them; put images of one field or one series on one side with a group column",
-            [evidence.case_of[name] for pair in across for name in pair],
-        )
-    if within:
+    sides = {pair: evidence.across(pair) for pair in evidence.near}
+    for finding, side in ((_error, "fixed"), (_warning, "chosen")):
+        if across := [pair for pair in evidence.near if sides[pair] == side]:
+            yield finding(
+                "near-duplicate-across",
+                f"{len(across)} {'pair' if len(across) == 1 else 'pairs'} of nearly equal images lie in training and "
+                f"in validation or test, so the score will be too good: {_alike(across)}",
+                f"look at them; {_KEEP_APART}"
+                if finding is _error
+                else "look at them; put images of one field or one series on one side with a group column",
+                [evidence.case_of[name] for pair in across for name in pair],
+            )
+    if within := [pair for pair in evidence.near if not sides[pair]]:
         yield _warning(
             "near-duplicate",
             f"{len(within)} {'pair' if len(within) == 1 else 'pairs'} of images are nearly equal: {_alike(within)}",
@@ -410,6 +454,7 @@ CHECKS: tuple[Check, ...] = (
     rare_classes,
     odd_types,
     mixed_spacings,
+    divided_groups,
     copies,
     near_duplicates,
     copied_masks,
@@ -466,6 +511,10 @@ def _shares(groups: Mapping[K, list[Case]]) -> str:
     """How many images have what, the commonest first, with an example."""
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     return ", ".join(f"{key} in {len(cases)} ('{cases[0].name}')" for key, cases in ordered)
+
+
+def _group(cases: Sequence[Case]) -> str:
+    return f"'{cases[0].group}' ({listed(case.name for case in cases)})"
 
 
 def _equal(groups: Iterable[Sequence[str]]) -> str:

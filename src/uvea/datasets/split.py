@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,10 +29,15 @@ MIN_PREFIXES = 3
 class Split:
     """Names of the cases to train on and to validate on, each in name order."""
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (where it is part of a run's files)
+
     train: tuple[str, ...]
     val: tuple[str, ...]
     reason: str
     """How the validation cases were chosen, one sentence."""
+
+    by_user: bool = False
+    """The user's own: from folders, a table or a split file. What is on both sides of it stops a training."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,25 @@ def neighbour_pairs(cases: Iterable[Case]) -> list[tuple[str, str]]:
     return sorted(pairs)
 
 
+def held_out(cases: Iterable[Case], split_file: Path | None = None) -> frozenset[str]:
+    """Names of the cases to test on, which a training must not open: from folders, a table or the split file.
+
+    A case that the split file names for training or validation is none of them.
+
+    Raises:
+        DatasetError: if the split file cannot be read.
+    """
+    known = {case.name: case for case in cases}
+    test = {name for name, case in known.items() if case.part == "test"}
+    if split_file is None:
+        return frozenset(test)
+    used = set()
+    for parts in _read(split_file):
+        test |= {_resolved(name, known) for name in parts["test"]} & known.keys()
+        used |= {_resolved(name, known) for part in ("train", "val") for name in parts[part]}
+    return frozenset(test - used)
+
+
 def split_from_file(path: Path, cases: Iterable[Case]) -> Split:
     """Read the user's own split: JSON {"train": [...], "val": [...]}, or CSV with columns name and split.
 
@@ -180,11 +204,8 @@ def split_from_file(path: Path, cases: Iterable[Case]) -> Split:
 
 def splits_from_file(path: Path, cases: Iterable[Case]) -> list[Split]:
     """Read one split or, from a JSON list of them, one per fold. Otherwise as `split_from_file`."""
-    path = Path(path)
-    if not path.is_file():
-        raise DatasetError(f"there is no split file '{path}'", hint="check the path; relative ones start here")
     known = {case.name: case for case in cases}
-    read = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
+    read = _read(path)
     return [_checked(path, parts, known, index=index, count=len(read)) for index, parts in enumerate(read, start=1)]
 
 
@@ -207,7 +228,8 @@ def _fixed_split(usable: list[Case], val: set[str], company: dict[str, str]) -> 
             f"all {len(usable)} cases with masks are for validation, none for training",
             hint="add cases to train/, or mark some as train in the table",
         )
-    return _assemble(usable, held, f"{len(held)} of {len(usable)} cases, as the data's folders or table say")
+    reason = f"{len(held)} of {len(usable)} cases, as the data's folders or table say"
+    return replace(_assemble(usable, held, reason), by_user=True)
 
 
 def _assemble(usable: Sequence[Case], val: Iterable[str], reason: str) -> Split:
@@ -316,6 +338,13 @@ def _rounded(value: float) -> int:
 _Parts = dict[str, list[str]]
 
 
+def _read(path: Path) -> list[_Parts]:
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"there is no split file '{path}'", hint="check the path; relative ones start here")
+    return _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
+
+
 def _read_csv(path: Path) -> list[_Parts]:
     parts: _Parts = {"train": [], "val": [], "test": []}
     for number, row in read_rows(path, known=("name", "split"), required="name"):
@@ -371,7 +400,7 @@ def _checked(path: Path, parts: _Parts, known: dict[str, Case], *, index: int, c
     reason = f"read from {path.name}" + (f", fold {index} of {count}" if count > 1 else "")
     if left_out:
         reason += f"; {left_out} cases with masks are in neither part"
-    return Split(tuple(sorted(named["train"])), tuple(sorted(named["val"])), reason)
+    return Split(tuple(sorted(named["train"])), tuple(sorted(named["val"])), reason, by_user=True)
 
 
 def _resolved(name: str, known: dict[str, Case]) -> str:

@@ -173,18 +173,18 @@ def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, in
     return Survey(facts=tuple(facts), labels=labels, findings=tuple(problems))
 
 
-def read_image(case: Case, *, axes: str | None = None) -> Image:
+def read_image(case: Case, *, axes: str | None = None, max_pixels: int | None = None) -> Image:
     """The image of a case, with all its channel files.
 
     Raises:
         ImageError: if a file cannot be read, or its channels do not fit together.
     """
     if len(case.images) == 1:
-        return read(case.images[0], axes=axes)
-    return read_channels(case.images, axes=axes)
+        return read(case.images[0], axes=axes, max_pixels=max_pixels)
+    return read_channels(case.images, axes=axes, max_pixels=max_pixels)
 
 
-def read_mask(path: Path, *, axes: str | None = None) -> Image:
+def read_mask(path: Path, *, axes: str | None = None, max_pixels: int | None = None) -> Image:
     """A mask as it is on disk. Axes from the user describe the image; a mask may have them without the channel.
 
     Raises:
@@ -192,11 +192,11 @@ def read_mask(path: Path, *, axes: str | None = None) -> Image:
         ShapeError: if the axes fit it in neither way.
     """
     if axes is None or "c" not in axes:
-        return read(path, axes=axes)
+        return read(path, axes=axes, max_pixels=max_pixels)
     try:
-        return read(path, axes=axes.replace("c", ""))
+        return read(path, axes=axes.replace("c", ""), max_pixels=max_pixels)
     except ShapeError:
-        return read(path, axes=axes)
+        return read(path, axes=axes, max_pixels=max_pixels)
 
 
 T = TypeVar("T")
@@ -246,14 +246,14 @@ def _facts(case: Case, options: DataOptions, *, background: Key) -> CaseFacts:
     facts = CaseFacts(name=case.name)
     image: Image | None = None
     try:
-        image = read_image(case, axes=options.axes)
+        image = read_image(case, axes=options.axes, max_pixels=options.max_pixels)
         facts = _measure_image(facts, image)
     except (UveaError, MemoryError) as error:
         facts = replace(facts, problems=(_unreadable(error, case.images, "image"),))
     if case.mask is None:
         return facts
     try:
-        mask = read_mask(case.mask, axes=options.axes)
+        mask = read_mask(case.mask, axes=options.axes, max_pixels=options.max_pixels)
         facts = _measure_mask(facts, mask, where=str(case.mask), background=background, ignore=options.ignore_value)
     except (UveaError, MemoryError) as error:
         return replace(facts, problems=(*facts.problems, _unreadable(error, (case.mask,), "mask")))

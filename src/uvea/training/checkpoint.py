@@ -1,7 +1,8 @@
 """Everything a run resumes from, as named tensors and words; how they are written is not known here.
 
-Weights, optimizer and moving average become one flat dictionary of tensors, the progress a line of JSON, so
-that one safetensors file holds a checkpoint and is whole or absent.
+Weights, optimizer, moving average and torch's random state become one flat dictionary of tensors, the progress a
+line of JSON, so that one safetensors file holds a checkpoint and is whole or absent. Patches and augmentation need
+nothing kept: they follow from the seed and the step.
 """
 
 import json
@@ -28,6 +29,9 @@ def pack(network: nn.Module, optimizer: torch.optim.Optimizer, average: Average 
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
     if average is not None:
         tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if on_cuda := _cuda_of(network):
+        tensors["random.cuda"] = torch.cuda.get_rng_state(on_cuda)
     return tensors, {"progress": json.dumps(asdict(progress))}
 
 
@@ -55,13 +59,29 @@ def unpack(
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"the checkpoint does not fit this run: {' '.join(str(error).split())[:200]}",
-            hint="train again from the start with --overwrite",
-        ) from None
+        raise _unfit(error) from None
     if average is not None:
         average.load_state_dict(_part(tensors, "average."))
+    try:
+        torch.set_rng_state(tensors["random.cpu"])
+        if (on_cuda := _cuda_of(network)) and "random.cuda" in tensors:  # else it was begun on another device
+            torch.cuda.set_rng_state(tensors["random.cuda"], on_cuda)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise _unfit(error) from None
     return progress
+
+
+def _cuda_of(network: nn.Module) -> torch.device | None:
+    """The CUDA device of a network, None for another one."""
+    device = next(network.parameters()).device
+    return device if device.type == "cuda" else None
+
+
+def _unfit(error: Exception) -> ModelError:
+    return ModelError(
+        f"the checkpoint does not fit this run: {' '.join(str(error).split())[:200]}",
+        hint="train again from the start with --overwrite",
+    )
 
 
 def _laid_out_like(weight: Tensor, value: Tensor) -> Tensor:

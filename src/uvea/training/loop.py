@@ -7,18 +7,16 @@ how good a network is are given to it as functions, so it needs to know none of 
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from uvea.errors import ModelError
-
-Batch = tuple[Tensor, Tensor]
-"""Images (b, c, ...) float32 and labels (b, ...) integer, on the training device."""
+from uvea.training.step import Batch, Recorded, eager, work_of
 
 PROBE_STEPS = 12
 """Steps, at the least, that are timed before minutes become a number of steps."""
@@ -29,8 +27,28 @@ PROBE_SHARE = 0.04
 INTERVALS = 12
 """Validations in a run, if they are cheap; there are fewer where they would take too long."""
 
+CORRECTIONS = 48
+"""How often in a run of so many minutes its number of steps is corrected, besides at validations."""
+
+LOOK_EVERY = 50
+"""Steps on a device after which their losses are looked at, where nothing else asks for it: looking waits for it."""
+
 VALIDATION_SHARE = 0.08
 """Validation is made rarer until it takes no more than this share of the time."""
+
+
+class LossError(ModelError):
+    """A step whose loss, or gradient, is no number. What was saved before is good."""
+
+    def __init__(self, value: float, step: int) -> None:
+        super().__init__(
+            f"the loss became {value} at step {step + 1}"
+            if not math.isfinite(value)
+            else f"the gradient became infinite at step {step + 1}",
+            hint="train with a lower learning rate (--set learning_rate=0.0003) or --set precision=float32",
+        )
+        self.step = step
+        """Counted from 0, as for `Hooks.batch`."""
 
 
 @dataclass
@@ -51,6 +69,18 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     """One row per validation: step, seconds, loss, score, lr."""
 
+    loss_sum: float = 0.0
+    """Of the steps since the last validation."""
+
+    counted: int = 0
+    """Those steps."""
+
+    smooth: float | None = None
+    """Running mean of the loss."""
+
+    redrawn: list[int] = field(default_factory=list)
+    """Steps whose loss was no number: they take another batch, one further for each time they are listed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
@@ -59,8 +89,8 @@ class Hooks:
     batch: Callable[[int, int | None], Batch]
     """(step, steps or None) to a batch, augmented."""
 
-    loss: Callable[[Any, Tensor], Tensor]
-    """(logits, labels) to a scalar."""
+    loss: Callable[..., Tensor]
+    """Logits and what a batch has besides images, mostly labels, to a scalar."""
 
     learning_rate: Callable[[int, int | None], float]
     """(step, steps or None) to the learning rate."""
@@ -71,14 +101,23 @@ class Hooks:
     validate: Callable[[], float]
     """To a score, larger is better."""
 
+    besides: Callable[[], Mapping[str, float]] = dict
+    """Other figures of the last validation, by name, for the history."""
+
     save: Callable[[Progress, bool], None]
-    """Called after each validation with the progress, and whether it is the best so far."""
+    """Called after each validation with the progress, and whether it is the best so far; also when `keep` says so."""
 
     listen: Callable[[Progress, float], None]
-    """Called after each step with the progress and a running mean of the loss."""
+    """Called after each step with the progress and a running mean of the loss; on a device, as last looked at."""
 
     stop: Callable[[], bool]
     """Asked after each step: whether to save and end now, to be continued later."""
+
+    keep: Callable[[Progress], bool] = lambda progress: False
+    """Asked after each step without validation: whether to save now."""
+
+    recording: Callable[[str], None] | None = None
+    """Given where steps are to be recorded as a CUDA graph, see `uvea.training.step`: told why it cannot be done."""
 
 
 def train(
@@ -99,8 +138,8 @@ def train(
         hooks: see `Hooks`.
         progress: with `steps` where the budget is a number of steps.
         seconds_left: where the budget is a time: what is left of it for training and validation.
-            Asked when enough steps have been timed, which sets their number, and at each validation, which corrects it.
-            A resumed run keeps the number it had.
+            Asked when enough steps have been timed, which sets their number, and from then on regularly, which corrects
+            it: validations may be few. A resumed run keeps the number it had.
         autocast: makes the context in which the network runs forward.
         clip: largest norm of the gradient.
 
@@ -108,7 +147,9 @@ def train(
         The final progress.
 
     Raises:
-        ModelError: if the loss stops being a number.
+        LossError: if the loss or the gradient stops being a number. Nothing is saved from that step on.
+        KeyboardInterrupt: if a validation raises it. The progress is saved then, and the validation made when the run
+            is continued.
     """
     started = time.perf_counter() - progress.seconds
     if progress.steps is not None and progress.every is None:
@@ -116,66 +157,109 @@ def train(
     corrected = seconds_left is not None and progress.steps is None
     probe_seconds = PROBE_SHARE * seconds_left() if seconds_left else 0.0
     probed: list[float] = []
-    smooth: Tensor | None = None
-    total, counted, since = torch.zeros(()), 0, time.perf_counter()
-    while progress.steps is None or progress.step < progress.steps:
-        before = time.perf_counter()
-        network.train()
-        images, labels = hooks.batch(progress.step, progress.steps)
-        rate = hooks.learning_rate(progress.step, progress.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with autocast():
-            logits = network(images)
-        cost = hooks.loss(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        cost.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), clip)
-        optimizer.step()
-        hooks.after_step()
-        progress.step += 1
+    smooth = None if progress.smooth is None else torch.tensor(progress.smooth)
+    total, pace, cost_of_validation = torch.tensor(progress.loss_sum), _Pace(), 0.0
+    seen: list[Tensor] = []
+    told = progress.smooth
+    work = work_of(network, optimizer, hooks.loss, autocast=autocast, clip=clip)
+    take = (
+        eager(work, optimizer) if hooks.recording is None else Recorded(work, optimizer, network, tell=hooks.recording)
+    )
 
-        cost = cost.detach()
-        smooth = cost if smooth is None else smooth * 0.95 + cost * 0.05
-        total, counted = total.to(cost.device) + cost, counted + 1
-        if progress.steps is None:
-            probed.append(time.perf_counter() - before)
-        progress.seconds = time.perf_counter() - started
+    def save(is_best: bool) -> None:
+        _refuse_no_number(seen, progress.step)
+        progress.loss_sum, progress.smooth = float(total), None if smooth is None else float(smooth)
+        hooks.save(progress, is_best)
+
+    pending = _unvalidated(progress)
+    while pending or progress.steps is None or progress.step < progress.steps:
+        before = time.perf_counter()
+        if pending:
+            rate = hooks.learning_rate(progress.step - 1, progress.steps)
+        else:
+            network.train()
+            batch = hooks.batch(progress.step, progress.steps)
+            rate = hooks.learning_rate(progress.step, progress.steps)
+            found = take(batch, rate)
+            hooks.after_step()
+            progress.step += 1
+
+            cost = found[0]
+            seen.append(found)
+            smooth = cost if smooth is None else smooth.to(cost.device) * 0.95 + cost * 0.05
+            # Steps that are timed are waited for, else only their beginning would be timed.
+            if cost.device.type == "cpu" or len(seen) >= LOOK_EVERY or told is None or progress.steps is None:
+                _refuse_no_number(seen, progress.step)
+                told = float(smooth)
+            total = total.to(cost.device) + cost
+            progress.counted += 1
+            pace.count(time.perf_counter() - before)
+            if progress.steps is None:
+                probed.append(time.perf_counter() - before)
+            progress.seconds = time.perf_counter() - started
+        pending = False
 
         just_probed = progress.steps is None and _known(probed, probe_seconds)
         if just_probed or (progress.steps is not None and _due(progress)):
-            mean = float(total) / counted
-            _refuse_no_number(mean, progress.step)
+            _refuse_no_number(seen, progress.step)
+            told = None if smooth is None else float(smooth)
+            mean = float(total) / progress.counted
             began = time.perf_counter()
-            score = hooks.validate()
+            try:
+                score = hooks.validate()
+            except KeyboardInterrupt:
+                save(False)
+                raise
             cost_of_validation = time.perf_counter() - began
             if just_probed:
                 assert seconds_left is not None
                 _fix_steps(progress, seconds_left(), statistics.median(probed[len(probed) // 2 :]), cost_of_validation)
             elif corrected and seconds_left is not None:
-                _correct_steps(progress, seconds_left(), (began - since) / counted, cost_of_validation)
-            total, counted, since = torch.zeros(()), 0, time.perf_counter()
+                _correct_steps(progress, seconds_left(), pace.seconds(), cost_of_validation)
+            total = torch.zeros(())
+            progress.counted = 0
             is_best = score >= progress.best_score
             progress.best_score = max(score, progress.best_score)
             progress.seconds = time.perf_counter() - started
             progress.history.append(
-                {"step": progress.step, "seconds": progress.seconds, "loss": mean, "score": score, "lr": rate}
+                {
+                    "step": progress.step,
+                    "seconds": progress.seconds,
+                    "loss": mean,
+                    "score": score,
+                    "lr": rate,
+                    **hooks.besides(),
+                }
             )
-            hooks.save(progress, is_best)
-        hooks.listen(progress, float(smooth))
+            save(is_best)
+        else:
+            if corrected and seconds_left is not None and _between(progress):
+                _correct_steps(progress, seconds_left(), pace.seconds(), cost_of_validation, least=1)
+            if hooks.keep(progress):
+                save(False)
+        assert told is not None
+        hooks.listen(progress, told)
         if hooks.stop() and progress.step != progress.steps:
-            _refuse_no_number(float(smooth), progress.step)
-            hooks.save(progress, False)
+            save(False)
             break
     return progress
 
 
-def _refuse_no_number(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise ModelError(
-            f"the loss became {loss} before step {step}",
-            hint="train with a lower learning rate (--set learning_rate=0.0003) or --set precision=float32",
-        )
+def _unvalidated(progress: Progress) -> bool:
+    """Whether the run was interrupted between a step and the validation after it."""
+    return progress.counted > 0 and progress.steps is not None and _due(progress)
+
+
+def _refuse_no_number(seen: list[Tensor], step: int) -> None:
+    """Look at loss and norm of the gradient of the last steps, up to but not including `step`, and forget them."""
+    if not seen:
+        return
+    rows = torch.stack(seen).tolist()
+    first = step - len(seen)
+    seen.clear()
+    for index, (loss, norm) in enumerate(rows):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise LossError(loss, first + index)
 
 
 def _due(progress: Progress) -> bool:
@@ -197,10 +281,33 @@ def _fix_steps(progress: Progress, left: float, step_seconds: float, validation_
     progress.every = max(1, math.ceil(progress.steps / validations))
 
 
-def _correct_steps(progress: Progress, left: float, step_seconds: float, validation_seconds: float) -> None:
-    """Keep to the time when the machine turns out slower or faster than it was; what is done is not undone."""
+class _Pace:
+    """Seconds of a step lately: the mean of the last hundred, so that one slow step does not count for many."""
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=100)
+
+    def count(self, seconds: float) -> None:
+        self._last.append(seconds)
+
+    def seconds(self) -> float:
+        return statistics.fmean(self._last)
+
+
+def _between(progress: Progress) -> bool:
+    """Whether the number of steps is to be corrected here, where nothing is validated."""
+    return progress.steps is not None and progress.step % max(1, progress.steps // CORRECTIONS) == 0
+
+
+def _correct_steps(
+    progress: Progress, left: float, step_seconds: float, validation_seconds: float, *, least: int = 0
+) -> None:
+    """Keep to the time when the machine turns out slower or faster than it was; what is done is not undone.
+
+    At `least` so many steps are still made.
+    """
     assert progress.steps is not None and progress.every is not None
     validations = math.ceil((progress.steps - progress.step) / progress.every)
-    more = max(0, int((left - validations * validation_seconds) / step_seconds))
+    more = max(least, int((left - validations * validation_seconds) / step_seconds))
     if progress.step < progress.steps:
         progress.steps = progress.step + more

@@ -28,6 +28,12 @@ from uvea.errors import PlanError, ShapeError
 IGNORE = -1
 """Label of pixels that were not annotated; they take no part in any loss."""
 
+BORDER_DICE = 0.5
+"""Weight of the Dice of borders beside their cross-entropy. Borders are few pixels, as rare classes are."""
+
+CENTRE = 2.0
+"""Weight of the cross-entropy of centres, whose values are small where objects end."""
+
 
 class Loss(Protocol):
     """What the training loop calls: logits and labels to one number."""
@@ -233,12 +239,57 @@ def build_loss(
                 f"class weights {list(class_weights)} are not all above zero",
                 hint="give one number above zero per class, background first",
             )
-        options["class_weights"] = torch.tensor(class_weights, dtype=torch.float32)
+        weights_of_classes = torch.tensor(class_weights, dtype=torch.float32)
     if label_smoothing is not None and not 0 <= label_smoothing < 1:
         raise PlanError(f"label smoothing {label_smoothing} is out of range", hint="use 0 or more, below 1")
     if gamma is not None and not 0 <= gamma < math.inf:
         raise PlanError(f"gamma {gamma} is out of range", hint="use 0 or more, such as 2")
-    return partial(LOSSES[name], **options)
+    options.pop("class_weights", None)
+    loss = partial(LOSSES[name], **options)
+    if class_weights is None:
+        return loss
+    placed: dict[torch.device, Tensor] = {}
+
+    def weighted(logits: Tensor, labels: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        # Moved to a device once: a copy at each step could not be part of a CUDA graph.
+        if logits.device not in placed:
+            placed[logits.device] = weights_of_classes.to(logits.device)
+        return loss(logits, labels, weights=weights, class_weights=placed[logits.device])
+
+    return weighted
+
+
+def with_objects(loss: Loss) -> Loss:
+    """Make a loss for classes and maps of objects out of one for classes.
+
+    Returns:
+        A function of logits (b, k + 2, ...) and targets (b, 3, ...) float32: the class of each pixel, or IGNORE;
+        border, 0 or 1; centre, in [0, 1]. `loss` of the first k channels, plus cross-entropy and BORDER_DICE of the
+        soft Dice of the border, plus CENTRE times the cross-entropy of the centre with soft targets.
+        A perfect prediction of soft targets costs their entropy, not 0.
+    """
+
+    def cost_of(logits: Tensor, labels: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        if labels.ndim != logits.ndim or labels.shape[1] != 3 or logits.shape[1] < 4:
+            raise ShapeError(
+                f"logits {_size(logits)} and targets {_size(labels)} are not those of objects",
+                hint="give logits (b, k + 2, ...) and targets (b, 3, ...)",
+            )
+        classes, border, centre = labels[:, 0].long(), labels[:, 1], labels[:, 2]
+        pixels = (classes != IGNORE).float()
+        if weights is not None:
+            pixels = pixels * weights.float()
+        maps = logits[:, -2:].float()
+        of_border = functional.binary_cross_entropy_with_logits(maps[:, 0], border, reduction="none")
+        of_centre = functional.binary_cross_entropy_with_logits(maps[:, 1], centre, reduction="none")
+        overlap = soft_dice(maps[:, :1], torch.where(pixels > 0, border, float(IGNORE)), weights=weights)
+        return (
+            loss(logits[:, :-2], classes, weights=weights)
+            + _weighted_mean(of_border + CENTRE * of_centre, pixels)
+            + BORDER_DICE * overlap
+        )
+
+    return cost_of
 
 
 def deep(loss: Loss) -> Callable[..., Tensor]:
@@ -246,8 +297,9 @@ def deep(loss: Loss) -> Callable[..., Tensor]:
 
     Returns:
         A function like `loss` that also takes a list of logits, finest first, each (b, c, ...) with its own
-        spatial size. Labels and weights are down-sampled to each by taking the nearest pixel. Each level counts
-        half of the one before, and the shares sum to one. A single tensor is passed on unchanged.
+        spatial size. Labels and weights are down-sampled to each by taking the nearest pixel; labels may have channels
+        in front of space. Each level counts half of the one before, and the shares sum to one. A single tensor is
+        passed on unchanged.
 
     Source:
         Isensee et al. 2021, nnU-Net (there the coarsest level is left out).
@@ -268,11 +320,12 @@ def deep(loss: Loss) -> Callable[..., Tensor]:
 
 
 def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize (b, ...) of any type to (b, *size), taking the pixel at the centre of each new one.
+    """Resize the last axes of any array to `size`, taking the pixel at the centre of each new one.
 
     Where the centre lies between two pixels, the later one is taken.
     """
-    for axis, (old, new) in enumerate(zip(labels.shape[1:], size, strict=True), start=1):
+    first = labels.ndim - len(size)
+    for axis, (old, new) in enumerate(zip(labels.shape[first:], size, strict=True), start=first):
         if old != new:
             index = ((2 * torch.arange(new, device=labels.device) + 1) * old).div(2 * new, rounding_mode="floor")
             labels = labels.index_select(axis, index)

@@ -1,29 +1,54 @@
 """Where the files of a model are, and how they come to be whole or not at all.
 
 model/
-  plan.json  weights.safetensors  last.safetensors  history.csv  scores.csv  report.html
+  plan.json  weights.safetensors  last.safetensors  postprocessing.json
+  history.csv  scores.csv  report.html  hashes.json
   run/run.json  run/checkpoint.safetensors  run/checkpoint.previous.safetensors  run/cache/
   fold_1/ ... fold_5/                     the same, where there are folds
+
+A state is written as checkpoint.next, then two renames make checkpoint the previous one and next the checkpoint. So
+wherever the process dies, two whole states are left of those that were written.
 """
 
 import csv
+import errno
 import io
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from uvea.datasets.names import is_system
+from uvea.durable import part_of, rename, unwritable, write_text
 from uvea.errors import ModelError, OutputError, UveaError
 from uvea.models.weights import read_weights, save_weights
 from uvea.plan.plan import Plan
 from uvea.training.checkpoint import Packed
+from uvea.workflows.kept import Kept
 
-OURS = ("plan.json", "weights.safetensors", "last.safetensors", "history.csv", "scores.csv", "report.html")
+OURS = (
+    "plan.json",
+    "weights.safetensors",
+    "last.safetensors",
+    "postprocessing.json",
+    "history.csv",
+    "scores.csv",
+    "report.html",
+    "hashes.json",
+)
 RUN = ("run.json", "checkpoint.safetensors", "checkpoint.previous.safetensors", "checkpoint.next.safetensors")
+
+HISTORY = ("step", "seconds", "loss", "val_dice", "lr")
+"""Columns of history.csv."""
+
+HISTORY_OF_OBJECTS = ("step", "seconds", "loss", "val_mean_ap", "val_dice", "lr")
+"""The same, where objects are learnt."""
+
+SPARE = 1.2
+"""How much more than it will need a training asks of the disk: others write to it as well."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +73,11 @@ class Workspace:
         return self.folder / "last.safetensors"
 
     @property
+    def postprocessing(self) -> Path:
+        """What is done behind the network, see `uvea.workflows.postprocessing`."""
+        return self.folder / "postprocessing.json"
+
+    @property
     def history(self) -> Path:
         """One line per validation."""
         return self.folder / "history.csv"
@@ -63,9 +93,19 @@ class Workspace:
         return self.folder / "report.html"
 
     @property
+    def hashes(self) -> Path:
+        """What the files and their origins are, in numbers; written when a training has ended."""
+        return self.folder / "hashes.json"
+
+    @property
     def run(self) -> Path:
         """What a run resumes from."""
         return self.folder / "run"
+
+    @property
+    def run_facts(self) -> Path:
+        """What the run was begun with."""
+        return self.run / "run.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -76,6 +116,11 @@ class Workspace:
     def previous(self) -> Path:
         """The state before the newest."""
         return self.run / "checkpoint.previous.safetensors"
+
+    @property
+    def next(self) -> Path:
+        """A state on its way to be the newest; only a death between two renames leaves it."""
+        return self.run / "checkpoint.next.safetensors"
 
     @property
     def cache(self) -> Path:
@@ -106,7 +151,7 @@ class Workspace:
         except NotADirectoryError:
             raise OutputError(f"{self.folder} is a file, or in one", hint="choose another --out") from None
         except OSError as error:
-            raise _unwritable(self.folder, error) from None
+            raise unwritable(self.folder, error) from None
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise OutputError(f"a model cannot be written to {nearest}", hint="choose an --out that can be written")
         foreign = [name for name in there if name not in (*OURS, "run") and not name.startswith("fold_")]
@@ -117,7 +162,7 @@ class Workspace:
             )
         if there and not overwrite:
             hint = "choose another --out, or use --overwrite"
-            if (self.run / "run.json").exists():
+            if self.run_facts.exists():
                 hint = f"continue it with `uvea train --resume {self.folder}`, choose another --out, or use --overwrite"
             raise OutputError(f"{self.folder} is not empty ({_some(there)})", hint=hint)
 
@@ -128,17 +173,74 @@ class Workspace:
             OutputError: as `check_free`, or if the folder cannot be made.
         """
         self.check_free(overwrite=overwrite)
+        if self.run.is_dir():
+            with self.locked():  # nobody trains in what is removed here
+                pass
         try:
             for space in {self, *self.folds()}:
                 for path in (*(space.folder / name for name in OURS), *(space.run / name for name in RUN)):
                     path.unlink(missing_ok=True)
+                    part_of(path).unlink(missing_ok=True)
                 space.forget_cache()
+                shutil.rmtree(space.run / "engines", ignore_errors=True)
                 for folder in (space.run, *([space.folder] if space != self else [])):
                     if folder.is_dir() and not any(folder.iterdir()):
                         folder.rmdir()
             self.run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(self.run, error) from None
+            raise unwritable(self.run, error) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second training out of the folder; the system ends this with the process, however that ends.
+
+        Where the file system has no locks, nothing is kept out.
+
+        Raises:
+            OutputError: if another process trains here.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        try:
+            folder = os.open(self.run, os.O_RDONLY)
+        except OSError as error:
+            raise unwritable(self.run, error) from None
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"another process is training in {self.folder}", hint="wait for it, or choose another --out"
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF):
+                    raise unwritable(self.run, error) from None
+            yield
+        finally:
+            os.close(folder)
+
+    def check_space(self, size: int) -> None:
+        """Refuse to begin what cannot be kept: two states, one being written, and two sets of weights.
+
+        Args:
+            size: bytes of a state, which is larger than weights.
+
+        Raises:
+            OutputError: if the disk has not enough space; nothing has been done then.
+        """
+        needed = int(SPARE * 5 * size)
+        present = sum(
+            path.stat().st_size for path in (self.checkpoint, self.previous, self.weights, self.last) if path.exists()
+        )
+        free = shutil.disk_usage(self.run).free + present
+        if free < needed:
+            raise OutputError(
+                f"{self.folder} has {free / 1e6:.0f} MB of space, and this training needs {needed / 1e6:.0f} MB",
+                hint="free some space, or choose another disk with --out",
+            )
 
     def forget_cache(self) -> None:
         """Remove prepared cases; a resumed run makes them again."""
@@ -148,81 +250,68 @@ class Workspace:
         """Write the plan as readable JSON, whole or not at all."""
         write_text(self.plan, json.dumps(plan.model_dump(mode="json"), indent=2) + "\n")
 
-    def save_run(self, facts: Mapping[str, Any]) -> None:
-        """Keep what `--resume` must know: source, options, budget, split."""
-        write_text(self.run / "run.json", json.dumps(facts, indent=2) + "\n")
-
-    def load_run(self) -> dict[str, Any]:
-        """What `save_run` kept.
-
-        Raises:
-            ModelError: if there is no run to resume.
-        """
-        if not (self.run / "run.json").is_file():
-            raise ModelError(
-                f"{self.folder} has no run to resume: there is no {self.run / 'run.json'}",
-                hint="give the --out of an interrupted training",
-            )
-        try:
-            facts = json.loads((self.run / "run.json").read_text())
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{self.run / 'run.json'} cannot be read: {getattr(error, 'strerror', None) or error}",
-                hint="train again with --overwrite",
-            ) from None
-        if not isinstance(facts, dict):
-            raise ModelError(f"{self.run / 'run.json'} holds no run", hint="train again with --overwrite")
-        return facts
-
     def unfinished(self) -> int:
         """How many of its trainings, one or one per fold, have not come to their end; 0 where that is not known."""
         try:
-            count = len(self.load_run()["splits"])
-        except (ModelError, KeyError, TypeError):
+            count = len(Kept.load(self.run_facts).splits)
+        except ModelError:
             return 0
         spaces = [self.fold(number) for number in range(1, count + 1)] if count > 1 else [self]
         return sum(not (space.last.exists() or space.scores.exists()) for space in spaces)
 
     def save_checkpoint(self, packed: Packed) -> None:
-        """Keep a state, and the one before it."""
+        """Keep a state, and the one before it.
+
+        Raises:
+            OutputError: if that fails; `load_checkpoint` then gives this state, or the one that was newest before.
+        """
         tensors, words = packed
-        fresh = self.run / "checkpoint.next.safetensors"
         try:
             self.run.mkdir(parents=True, exist_ok=True)
-            save_weights(fresh, tensors, words)
-            if self.checkpoint.exists():
-                os.replace(self.checkpoint, self.previous)
-            os.replace(fresh, self.checkpoint)
         except OSError as error:
-            raise _unwritable(self.checkpoint, error) from None
+            raise unwritable(self.run, error) from None
+        save_weights(self.next, tensors, words)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Make the next state the newest."""
+        if self.checkpoint.exists():
+            rename(self.checkpoint, self.previous)
+        rename(self.next, self.checkpoint)
 
     def load_checkpoint(self) -> tuple[Packed | None, str | None]:
         """The newest state that can be read, or None; and a sentence where it is not the newest there is.
+
+        What a death in `save_checkpoint` left undone is done first.
 
         Raises:
             ModelError: if there are states and none can be read.
         """
         trouble: UveaError | None = None
-        for path in (self.checkpoint, self.previous):
+        for path in (self.next, self.checkpoint, self.previous):
             if not path.exists():
                 continue
             try:
-                packed = read_weights(path)
+                packed = read_weights(path, sealed=True)
             except ModelError as error:
                 trouble = error
                 continue
+            if path == self.next:
+                self._advance()
             return packed, None if trouble is None else f"{trouble.problem}; the state before it is used"
         if trouble is not None:
             raise trouble
         return None, None
 
-    def save_history(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Write the history as CSV."""
+    def save_history(self, history: Sequence[Mapping[str, float]], *, objects: bool = False) -> None:
+        """Write the history as CSV; of objects, the score is the mean AP."""
+        columns = HISTORY_OF_OBJECTS if objects else HISTORY
+        names = {"score": "val_mean_ap", "dice": "val_dice"} if objects else {"score": "val_dice"}
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["step", "seconds", "loss", "val_dice", "lr"], lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         for row in history:
-            writer.writerow({"val_dice" if key == "score" else key: f"{value:.6g}" for key, value in row.items()})
+            writer.writerow({names.get(key, key): f"{value:.6g}" for key, value in row.items()})
         write_text(self.history, text.getvalue())
 
     def load_plan(self) -> Plan:
@@ -237,27 +326,6 @@ class Workspace:
                 hint="give the folder that `uvea train --out` wrote",
             )
         return Plan.load(self.plan)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write {path}: {error.strerror or error}", hint="choose an --out that can be written and has space"
-    )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,0 +1,82 @@
+"""What a training must know to be resumed, as it is kept in run/run.json."""
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from uvea.datasets.case import DataOptions
+from uvea.datasets.split import Split
+from uvea.durable import write_text
+from uvea.errors import ModelError
+
+
+class Kept(BaseModel):
+    """A training that was begun: its data, what was said about them, and how they are divided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[2] = 2
+    """Raised when an earlier version's file could be misread."""
+
+    source: Path
+    """Absolute path of the data."""
+
+    options: DataOptions
+    device: str | None
+    plan: str
+    """SHA-256 of plan.json: with another plan the run would not go on but be another."""
+
+    data: str
+    splits: tuple[Split, ...] = Field(min_length=1)
+    unopened: tuple[str, ...]
+    """Names of the cases to test on."""
+
+    findings: tuple[tuple[Literal["error", "warning"], str, str], ...]
+    leaks: tuple[str, ...]
+    """What is on both sides of the user's split and was allowed there."""
+
+    checkpoint_every: float | None
+    """Seconds between two states at the most; None: an epoch or two minutes, whichever is sooner."""
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_text(path, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read it again.
+
+        Raises:
+            ModelError: if it is not there, or is not what `save` wrote.
+        """
+        try:
+            content = path.read_bytes()
+            values = json.loads(content)
+        except FileNotFoundError:
+            raise ModelError(
+                f"{path.parent.parent} has no run to resume: there is no {path}",
+                hint="give the --out of an interrupted training",
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(
+                f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
+                hint="train again with --overwrite",
+            ) from None
+        if isinstance(values, dict) and (theirs := values.get("format", 1)) != (
+            ours := cls.model_fields["format"].default
+        ):
+            raise ModelError(
+                f"{path} is of format {theirs!r:.20}, this version of uvea resumes {ours}",
+                hint="resume with the version that began it, or train again with --overwrite",
+            )
+        try:
+            return cls.model_validate_json(content, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ModelError(
+                f"{path} is damaged: {f'{where}: ' if where else ''}{first['msg'].lower()}",
+                hint="train again with --overwrite",
+            ) from None

@@ -1,0 +1,281 @@
+"""Whether a model is still what its training wrote, and the data still what it was trained on.
+
+    training ends -> record -> hashes.json        model/ + hashes.json -> verify -> what differs
+
+The hashes are beside plan.json, not in it: the plan is made before the training and never written again, so that it
+can be hashed like every other file.
+"""
+
+import csv
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from uvea.durable import write_text
+from uvea.errors import ModelError, UveaError
+from uvea.evaluation import read_csv
+from uvea.models.build import build_network
+from uvea.models.device import describe_machine
+from uvea.models.weights import load_weights, read_weights, weights_hash
+from uvea.plan.plan import Plan
+from uvea.workflows.check import read_again
+from uvea.workflows.events import Listener, silent
+from uvea.workflows.kept import Kept
+from uvea.workflows.plan import data_hash, split_hash
+from uvea.workflows.postprocessing import Postprocessing
+from uvea.workflows.workspace import HISTORY, HISTORY_OF_OBJECTS, Workspace
+
+SAME = "as written"
+
+
+class Hashes(BaseModel):
+    """What `hashes.json` holds. Two trainings that agree in all but `files` repeat each other to the last bit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    uvea: str
+    torch: str
+    python: str
+    machine: str
+    threads: int
+    """Of torch on the processor; another number may round otherwise."""
+
+    data: str
+    """BLAKE2 of the pixels of all images and masks that were opened."""
+
+    split: str
+    """BLAKE2 of who trains and who validates."""
+
+    leaks: tuple[str, ...]
+    """What is on both sides of the split and was allowed there."""
+
+    weights: dict[str, str]
+    """SHA-256 of names, types, shapes and numbers, by file."""
+
+    files: dict[str, str]
+    """SHA-256 of the bytes of all other files; history and report have times in them, so no two trainings agree."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises:
+            ModelError: if it is missing, or holds something else.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise ModelError(
+                f"there is no {path}: the training has not ended, or an early version of uvea made the model",
+                hint=f"uvea train --resume {path.parent}, or train again",
+            ) from None
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror}", hint="check its rights") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ModelError(
+                f"{path} is damaged: {f'{where}: ' if where else ''}{first['msg'].lower()}",
+                hint="copy the model again from where it came, or train it again",
+            ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What was compared, and what differs."""
+
+    rows: tuple[tuple[str, str], ...]
+    """Everything that was looked at, and what was found: "as written", "not checked: …", or the difference."""
+
+    problems: tuple[UveaError, ...]
+    """What differs or cannot be read; none for a model that is as it was."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return not self.problems
+
+
+def record(space: Workspace, *, data: str, split: str, leaks: Sequence[str], device: torch.device) -> Hashes:
+    """Hash a model whose training has ended, as it is on the disk, and write the hashes beside it."""
+    machine = describe_machine(device)
+    hashes = Hashes(
+        uvea=version("uvea"),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        machine=machine.accelerator or machine.processor,
+        threads=torch.get_num_threads(),
+        data=data,
+        split=split,
+        leaks=tuple(leaks),
+        weights={_name(space, path): weights_hash(read_weights(path)[0]) for path in _weights(space)},
+        files={_name(space, path): file_hash(path) for path in _files(space)},
+    )
+    write_text(space.hashes, json.dumps(hashes.model_dump(mode="json"), indent=2) + "\n")
+    return hashes
+
+
+def verify(model: str | Path, *, data: str | Path | None = None, listen: Listener = silent) -> Verification:
+    """Read everything of a model again and compare it with the hashes that its training wrote.
+
+    Args:
+        model: a folder that `uvea train --out` wrote.
+        data: where the data is now; None looks where it was.
+        listen: told how far reading the data is.
+
+    Returns:
+        What was found. Data that is no longer there is not checked, which is no difference.
+
+    Raises:
+        ModelError: if it is no model, has not ended its training, or its hashes cannot be read.
+    """
+    space = Workspace(Path(model))
+    if not space.plan.is_file():
+        space.load_plan()  # says that this is no model
+    hashes = Hashes.load(space.hashes)
+    rows: list[tuple[str, str]] = []
+    problems: list[UveaError] = []
+
+    def look(what: str, check: Callable[[], str]) -> None:
+        try:
+            rows.append((what, check()))
+        except UveaError as error:
+            rows.append((what, error.problem))
+            problems.append(error)
+
+    plan: Plan | None = None
+    try:
+        plan = space.load_plan()
+    except UveaError as error:
+        problems.append(error)
+        rows.append(("plan.json", error.problem))
+    present = {_name(space, path): path for path in (*_weights(space), *_files(space))}
+    for name in sorted({*present, *hashes.weights, *hashes.files}):
+        if name == "plan.json" and plan is None:
+            continue
+        path = space.folder / name
+        if name in hashes.weights:
+            look(name, lambda path=path, name=name: _same_weights(path, hashes.weights[name], plan))  # type: ignore[misc]
+        else:
+            look(name, lambda path=path, name=name: _same_file(path, hashes.files.get(name)))  # type: ignore[misc]
+    for one in sorted({space, *space.folds()}, key=lambda one: one.folder):
+        if any(path.exists() for path in (one.next, one.checkpoint, one.previous)):
+            look(_name(space, one.run) + "/", lambda one=one: _states(one))  # type: ignore[misc]
+    _look_at_origin(space, hashes, Path(data) if data is not None else None, look=look, listen=listen)
+    return Verification(rows=tuple(rows), problems=tuple(problems))
+
+
+def _look_at_origin(
+    space: Workspace,
+    hashes: Hashes,
+    data: Path | None,
+    *,
+    look: Callable[[str, Callable[[], str]], None],
+    listen: Listener,
+) -> None:
+    """Compare the split and the data, as far as they are still there."""
+    if not space.run_facts.is_file():
+        for what in ("split", "data"):
+            look(what, lambda: f"not checked: {space.run_facts} is not there")
+        return
+    try:
+        kept = Kept.load(space.run_facts)
+    except ModelError as error:
+        fault = error
+
+        def fail() -> str:
+            raise fault
+
+        look("split", fail)
+        return
+
+    def same_split() -> str:
+        if split_hash(kept.splits) == hashes.split:
+            return SAME
+        raise _differs(space.run_facts, "its split is not the one that was trained with", "copy the model again")
+
+    def same_data() -> str:
+        source = data or kept.source
+        if data is None and not source.exists():
+            return f"not checked: it is no longer at {source}"
+        _, survey = read_again(source, options=kept.options, splits=kept.splits, unopened=kept.unopened, listen=listen)
+        if data_hash(survey) == hashes.data:
+            return SAME
+        raise _differs(source, "images or masks are not those that were trained on", "look for what changed there")
+
+    look("split", same_split)
+    look("data", same_data)
+
+
+def _weights(space: Workspace) -> list[Path]:
+    return [path for one in space.folds() for path in (one.weights, one.last) if path.exists()]
+
+
+def _files(space: Workspace) -> list[Path]:
+    spaces = sorted({space, *space.folds()}, key=lambda one: one.folder)
+    kept = [(one.plan, one.postprocessing, one.history, one.scores, one.report) for one in spaces]
+    return [path for paths in kept for path in paths if path.exists()]
+
+
+def _name(space: Workspace, path: Path) -> str:
+    return path.relative_to(space.folder).as_posix()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the bytes of a file.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}", hint="check its rights and the disk") from None
+
+
+def _same_weights(path: Path, wanted: str, plan: Plan | None) -> str:
+    found = weights_hash(read_weights(path)[0])
+    if found != wanted:
+        raise _differs(path, f"its weights are {found}, and {wanted} were trained", "copy the model again")
+    if plan is not None:
+        load_weights(path, build_network(plan))
+    return SAME
+
+
+def _same_file(path: Path, wanted: str | None) -> str:
+    if wanted is None:
+        raise _differs(path, "the training did not write it", "remove it, or train again")
+    if not path.exists():
+        raise ModelError(f"{path} is not there", hint="copy the model again from where it came, or train it again")
+    if file_hash(path) != wanted:
+        raise _differs(path, "it is not what the training wrote", "copy the model again")
+    if path.name == "scores.csv":
+        read_csv(path)
+    if path.name == "postprocessing.json":
+        Postprocessing.load(path)
+    if path.name == "history.csv":
+        with open(path, newline="", encoding="utf-8") as file:
+            if next(csv.reader(file), None) not in (list(HISTORY), list(HISTORY_OF_OBJECTS)):
+                raise _differs(path, f"it does not begin with {','.join(HISTORY)}", "copy the model again")
+    return SAME
+
+
+def _states(space: Workspace) -> str:
+    for path in (space.next, space.checkpoint, space.previous):
+        if path.exists():
+            read_weights(path, sealed=True)
+    return "can be read"
+
+
+def _differs(path: Path, problem: str, hint: str) -> ModelError:
+    return ModelError(f"{path}: {problem}", hint=hint)
