@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from uvea.workflows.check import check
     from uvea.workflows.compare import compare_files as compare
     from uvea.workflows.evaluate import IncompleteError, evaluate
+    from uvea.workflows.import_keras import import_keras
     from uvea.workflows.model import Model, load
+    from uvea.workflows.predict import decode_files as decode
     from uvea.workflows.predict import predict_files as predict
-    from uvea.workflows.train import train
+    from uvea.workflows.train_arrays import train
+    from uvea.workflows.verify import verify
 
 __all__ = [
     "DataOptions",
@@ -32,12 +35,15 @@ __all__ = [
     "UveaError",
     "check",
     "compare",
+    "decode",
     "evaluate",
+    "import_keras",
     "load",
     "metrics",
     "predict",
     "read",
     "train",
+    "verify",
     "write",
 ]
 
@@ -52,12 +58,15 @@ _HOMES = {
     "UveaError": ("uvea.errors", "UveaError"),
     "check": ("uvea.workflows.check", "check"),
     "compare": ("uvea.workflows.compare", "compare_files"),
+    "decode": ("uvea.workflows.predict", "decode_files"),
     "evaluate": ("uvea.workflows.evaluate", "evaluate"),
+    "import_keras": ("uvea.workflows.import_keras", "import_keras"),
     "load": ("uvea.workflows.model", "load"),
     "metrics": ("uvea.metrics", ""),
     "predict": ("uvea.workflows.predict", "predict_files"),
     "read": ("uvea.images", "read"),
-    "train": ("uvea.workflows.train", "train"),
+    "train": ("uvea.workflows.train_arrays", "train"),
+    "verify": ("uvea.workflows.verify", "verify"),
     "write": ("uvea.images", "write"),
 }
 """Public name to the module and the name in it; "" for the module itself."""

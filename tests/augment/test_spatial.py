@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from uvea.arrays.labels import LARGEST_ID
 from uvea.augment.augmentation import IGNORE
 from uvea.augment.spatial import KNOTS, Spatial
 from uvea.errors import ShapeError
@@ -289,3 +290,16 @@ def test_spacing_must_match_the_images():
     """Two spacings cannot describe a volume."""
     with pytest.raises(ShapeError, match="3 spatial axes, but spacing has 2 values"):
         Spatial(spacing=(1.0, 1.0)).draw(torch.zeros(1, 1, 4, 4, 4), generator())
+
+
+def test_numbers_of_objects_stay_exact_up_to_the_largest():
+    """Bent, turned and scaled, there are only numbers that were there."""
+    images = torch.zeros(4, 1, 24, 24)
+    labels = torch.zeros(4, 24, 24, dtype=torch.int32)
+    labels[:, 4:12, 4:12], labels[:, 12:20, 12:20], labels[:, 0] = LARGEST_ID, LARGEST_ID - 1, -1
+    spatial = Spatial(
+        spacing=(1.0, 1.0), rotation_degrees=(180.0,), rotation_chance=1, scaling_chance=1, elastic_chance=1
+    )
+    _, bent = spatial.apply(images, labels, **spatial.draw(images, torch.Generator().manual_seed(0)))
+    assert bent.dtype == torch.int32
+    assert set(bent.unique().tolist()) == {-1, 0, LARGEST_ID, LARGEST_ID - 1}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from uvea.datasets.case import DataOptions, Finding
-from uvea.errors import DatasetError
+from uvea.errors import DatasetError, ModelError
 
 ERROR = Finding(severity="error", kind="missing-mask", problem="a.tif has no mask", hint="add masks/a.tif")
 WARNING = Finding(severity="warning", kind="empty-mask", problem="b.tif is empty", hint="look at it")
@@ -268,3 +268,26 @@ def test_a_fault_of_the_data_is_two_lines(run, workflow):
     assert result.exit_code == 2
     assert result.stderr == "no images in data\n  Try: uvea check data\n"
     assert result.stdout == ""
+
+
+def test_leaks_and_states_reach_the_training(run, workflow):
+    """Both are off, or left to uvea, unless they are asked for."""
+    calls = workflow("train", train=None)
+    assert run("train", "data").exit_code == 0
+    assert (calls[0]["allow_leak"], calls[0]["checkpoint_every"]) == (False, None)
+    assert run("train", "data", "--allow-leak", "--checkpoint-every", "30").exit_code == 0
+    assert (calls[1]["allow_leak"], calls[1]["checkpoint_every"]) == (True, 30.0)
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_verify_shows_what_it_looked_at_and_exits_with_two_where_something_differs(run, workflow, differs):
+    """Each difference is an error with its way out."""
+    problems = (ModelError("plan.json is another", hint="copy it again"),) if differs else ()
+    found = SimpleNamespace(rows=(("plan.json", "as written"),), problems=problems, ok=not differs)
+    calls = workflow("verify", verify=found)
+    result = run("verify", "m", "--data", "there")
+    assert calls == [{"function": "verify", "args": (Path("m"),), "data": Path("there")}]
+    assert result.exit_code == (2 if differs else 0)
+    assert result.stdout.splitlines()[0] == "plan.json  as written"
+    assert ("plan.json is another" in result.stderr) == differs
+    assert ("m is as it was written" in result.stdout) != differs

@@ -8,7 +8,7 @@ import pytest
 
 from uvea.cli.commands import app
 
-COMMANDS = ["demo", "check", "plan", "train", "predict", "evaluate", "compare"]
+COMMANDS = ["demo", "check", "plan", "train", "predict", "evaluate", "compare", "verify", "import-keras"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -96,8 +96,8 @@ main()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_a_real_process_with_130_and_one_line(sent):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_real_process_with_their_code_and_one_line(sent, code):
     """SIGTERM, which clusters send, is like Ctrl-C."""
     with subprocess.Popen(
         [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -105,7 +105,7 @@ def test_signals_end_a_real_process_with_130_and_one_line(sent):
         assert process.stdout.readline() == "started\n"
         process.send_signal(sent)
         _, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert err == "stopped\n"
 
 

@@ -57,7 +57,7 @@ def fingerprint() -> Callable[..., Fingerprint]:
 
 @pytest.fixture
 def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
-    """Decide for a fingerprint, or for changes to the usual one, with overrides, labels, minutes and memory in GiB."""
+    """Decide for a fingerprint, or for changes to the usual one, with overrides, labels, minutes and GiB of memory."""
 
     def make(
         overrides: dict[str, str] | None = None,
@@ -66,6 +66,7 @@ def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
         memory: float = 16,
         accelerator: float | None = None,
         minutes: float | None = None,
+        instances: bool = False,
         **changes: Any,
     ) -> Plan:
         machine = Machine(
@@ -77,7 +78,7 @@ def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
         )
         return decide(
             fingerprint(**changes),
-            LabelMap(kind="values", values=tuple(range(len(names))), names=names),
+            LabelMap(kind="instances" if instances else "values", values=tuple(range(len(names))), names=names),
             machine=machine,
             budget=Budget(minutes=minutes),
             overrides=overrides or {},

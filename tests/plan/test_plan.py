@@ -34,7 +34,8 @@ def test_a_misspelt_setting_is_refused_by_name(plan, tmp_path):
     [
         ('"format": 1', '"format": 2', r"is of format 2, this version of uvea reads 1\n"),
         ('"dims": 2,', "", r"plan\.json lacks dims\n"),
-        ('"patch": [', '"patch": "' + 999 * "x" + '", "reasons": [', r"patch cannot be 'x{79} \("),
+        ('"patch": [', '"patch": ["' + 999 * "x" + '", ', r"patch\.0 cannot be 'x{79} \("),
+        ('"batch": ', '"batch": "1", "batch": ', r"'batch' is there twice"),
     ],
 )
 def test_a_plan_of_another_version_is_told_in_one_short_line(plan, tmp_path, before, after, message):
@@ -146,3 +147,45 @@ def test_the_file_is_readable(plan, tmp_path):
     text = (tmp_path / "plan.json").read_text()
     assert json.loads(text)["dims"] == 2
     assert text.count("\n") > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch", "2", "batch cannot be '2'"),
+        ("batch", True, "batch cannot be True"),
+        ("batch", 10**30, "batch cannot be 1000"),
+        ("rotate90", 1, "rotate90 cannot be 1 "),
+        ("seed", 1.0, "seed cannot be 1.0"),
+        ("patch", "64", "patch cannot be '64'"),
+        ("width", [60_000], r"make a network of .* weights\n.*500,000,000"),
+        ("tile", [2**21, 64], "tile.0 cannot be 2097152"),
+        ("learning_rate", float("nan"), "learning_rate cannot be nan"),
+    ],
+)
+def test_a_file_says_each_setting_in_its_own_type_and_within_reason(plan, tmp_path, name, value, message):
+    """Refused before anything of that size is made; text and truth values are no numbers."""
+    values = plan().model_dump(mode="json")
+    values[name] = value * len(values[name]) if name == "width" else value
+    (tmp_path / "plan.json").write_text(json.dumps(values))
+    with pytest.raises(PlanError, match=message):
+        Plan.load(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 20_000, '{"seed": ' + "1" * 5000 + "}"])
+def test_a_plan_that_is_made_to_overwhelm_its_reader_is_refused(tmp_path, content):
+    """Deep nesting, and numbers that take long to read."""
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(PlanError, match="cannot be read as a plan"):
+        Plan.load(tmp_path / "plan.json")
+
+
+def test_a_plan_of_objects_reads_back_equal(plan, tmp_path):
+    """With its decoding; a plan from before there were objects is one of classes."""
+    made = plan({"decoding": "gap=0.1"}, instances=True)
+    made.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == made
+    values = json.loads((tmp_path / "plan.json").read_text())
+    del values["task"], values["decoding"]
+    (tmp_path / "plan.json").write_text(json.dumps(values))
+    assert Plan.load(tmp_path / "plan.json").task == "semantic"

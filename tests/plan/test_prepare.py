@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from uvea.arrays.labels import classes_of
 from uvea.errors import DatasetError, ImageError, ShapeError
 from uvea.images import Image
-from uvea.plan.prepare import encode_mask, grid_of, prepare_image, prepare_mask
+from uvea.plan.prepare import encode_mask, encode_truth, grid_of, prepare_image, prepare_mask
 
 
 def gray(*shape, axes="yx", **geometry) -> Image:
@@ -100,3 +101,35 @@ def test_unknown_values_in_a_mask_are_refused_by_name(plan):
     mask = Image(array=np.full((1, 2, 2), 7, np.uint8), axes="yx")
     with pytest.raises(DatasetError, match=r"m.png.*7"):
         encode_mask(mask, plan().labels, where="m.png")
+
+
+@pytest.mark.parametrize("size", [1e4, 1e30, 1e300])
+def test_a_pixel_size_that_would_swell_an_image_is_refused_before_it_does(plan, size):
+    """A header may say anything: 30×40 pixels of a kilometre are no image at one micrometre."""
+    made = plan({"spacing": "1,1"}, unit="um")
+    with pytest.raises(ImageError, match=r"30×40 pixels .* would become one of .*\n.*correct the pixel size"):
+        prepare_image(gray(30, 40, unit="um", spacing=(size, size)), made, where="a.tif")
+
+
+def test_objects_are_numbered_and_resampled_by_their_nearest_pixel(plan):
+    """int32, on the grid that the image is prepared to."""
+    made = plan({"spacing": "2,2"}, instances=True, unit="um", spacing=(1.0, 1.0))
+    ids = np.zeros((1, 8, 8), np.uint16)
+    ids[0, :4, :4], ids[0, 4:, 4:] = 700, 3
+    image = Image(array=ids, axes="yx", spacing=(1.0, 1.0), unit="um")
+    found = prepare_mask(image, made, where="m.png", like=image)
+    assert found.dtype == np.int32 and found.shape == (4, 4)
+    assert found.tolist() == [[700] * 2 + [0] * 2] * 2 + [[0] * 2 + [3] * 2] * 2
+
+
+def test_an_object_has_another_number_in_each_frame(plan):
+    """Also where the mask follows it; classes stay what they are."""
+    ids = np.array([[[[0, 5, 5]], [[0, 5, 9]]]], np.uint16)
+    found = encode_truth(Image(array=ids, axes="tyx"), plan(instances=True), where="m.tif")
+    assert found.tolist() == [[[0, 5, 5]], [[0, 10, 14]]]
+    shares = {"class_fraction": (0.8, 0.1, 0.1), "class_cases": (20, 20, 20)}
+    made = plan({"task": "objects"}, names=("background", "a", "b"), **shares)
+    classes = np.array([[[[0, 1, 2]], [[1, 0, 2]]]], np.uint8)
+    found = encode_truth(Image(array=classes, axes="tyx"), made, where="m.tif")
+    assert classes_of(found, 3).tolist() == classes[0].tolist()
+    assert len(np.unique(found)) == 5

@@ -6,6 +6,7 @@ from math import prod
 import pytest
 
 from uvea.errors import PlanError
+from uvea.plan.decoding import Decoding
 from uvea.plan.memory import Network, step_bytes
 from uvea.plan.plan import Plan, shown
 from uvea.plan.rules import read_settings
@@ -20,6 +21,7 @@ GIVEN = {
     "unit",
     "seed",
     "fingerprint",
+    "graph",
     "reasons",
     "minutes",
     "epochs",
@@ -410,3 +412,47 @@ def test_the_budget_and_the_seed_are_no_settings_and_have_options_of_their_own()
     """The hint can be typed."""
     with pytest.raises(PlanError, match=r"seed is not a setting of the plan\n.*--seed 7"):
         read_settings({"seed": "7"})
+
+
+def test_masks_that_number_their_objects_make_an_object_model(plan):
+    """Two maps more than classes, no border weights, and a decoding that begins with the size of the objects."""
+    made = plan(instances=True, object_size=400.0)
+    assert (made.task, made.classes, made.maps, made.outputs) == ("objects", 2, 2, 4)
+    assert made.border_weight == 0 and made.decoding == Decoding(min_size=20)
+    assert "number their objects" in made.reasons["task"]
+    plain = plan({"task": "semantic"}, instances=True)
+    assert (plain.task, plain.outputs, plain.decoding) == ("semantic", 2, None)
+
+
+def test_classes_are_objects_only_where_that_is_asked_for(plan):
+    """Every class by itself."""
+    names = ("background", "round", "long")
+    shares = {"class_fraction": (0.8, 0.1, 0.1), "class_cases": (20, 20, 20)}
+    made = plan(names=names, **shares)
+    assert (made.task, made.outputs) == ("semantic", 3)
+    assert plan({"task": "objects"}, names=names, **shares).outputs == 5
+
+
+def test_a_decoding_is_given_by_names(plan):
+    """What is not named keeps its default."""
+    made = plan({"decoding": "gap=0.1 min_size=7 fill_holes=no"}, instances=True)
+    assert made.decoding == Decoding(gap=0.1, min_size=7, fill_holes=False)
+    assert made.reasons["decoding"] == "set by you"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"border_weight": "10"}, "border_weight is 10, and objects"),
+        ({"decoding": "none"}, "there is no decoding"),
+        ({"decoding": "gap=0.1", "task": "semantic"}, "the task is semantic"),
+        ({"decoding": "gap"}, "'gap', which is not NAME=VALUE"),
+        ({"decoding": "gap=7"}, "decoding with gap 7"),
+        ({"decoding": "gab=0.1"}, "decoding cannot be"),
+        ({"task": "instances"}, "task cannot be instances"),
+    ],
+)
+def test_settings_of_objects_that_cannot_be_are_refused(plan, settings, message):
+    """With what is wrong, and what could be said instead."""
+    with pytest.raises(PlanError, match=message):
+        plan(settings, instances=True)

@@ -91,3 +91,50 @@ def volume_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Trained on volumes in mm with masks of 0, 1 and 2; read only."""
     data = write_cases(tmp_path_factory.mktemp("volume"), kind="volume", size=(10, 20, 24))
     return train_tiny(data, tmp_path_factory.mktemp("models") / "volume", overrides=TINY_3D)
+
+
+def write_objects(folder: Path, *, count: int = 6, size: tuple[int, ...] = (40, 44), classes: int = 0) -> Path:
+    """Write images/ and masks/ of bright discs that touch, numbered from 1; volumes are TIFF with a spacing in um.
+
+    With classes, masks have a class per disc in place of its number.
+    """
+    rng = np.random.default_rng(3)
+    grid = np.indices(size)
+    for number in range(count):
+        ids = np.zeros(size, np.uint16)
+        for disc in range(1, 6 + number % 3):
+            for _ in range(20):
+                centre = [rng.uniform(3, length - 3) for length in size]
+                far = sum((axis - middle) ** 2 for axis, middle in zip(grid, centre, strict=True))
+                inside = far < rng.uniform(4, 6) ** 2
+                if (ids[inside] > 0).mean() < 0.1:
+                    ids[inside & (ids == 0)] = disc
+                    break
+        pixels = (rng.integers(0, 60, size) + 120 * (ids > 0)).astype(np.uint8)
+        mask = np.where(ids > 0, (ids - 1) % classes + 1, 0).astype(np.uint8) if classes else ids
+        volume = {"axes": "zyx", "spacing": (1.0, 0.5, 0.5), "unit": "um"}
+        for part, array in (("images", pixels), ("masks", mask)):
+            name = f"case{number}{'.png' if len(size) == 2 else '.tif'}"
+            write(folder / part / name, Image(array=array[None], **({"axes": "yx"} if len(size) == 2 else volume)))
+    return folder
+
+
+OBJECTS = {**TINY, "width": "8,16", "patch": "32,32", "tile": "32,32", "overlap": "8,8"}
+
+
+@pytest.fixture(scope="session")
+def objects() -> Callable[..., Path]:
+    """`write_objects`."""
+    return write_objects
+
+
+@pytest.fixture(scope="session")
+def object_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six PNG images of discs that touch."""
+    return write_objects(tmp_path_factory.mktemp("discs"))
+
+
+@pytest.fixture(scope="session")
+def object_model(object_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Trained on `object_data` for forty steps; read only."""
+    return train_tiny(object_data, tmp_path_factory.mktemp("models") / "objects", steps=40, overrides=OBJECTS)

@@ -1,5 +1,6 @@
 """Masks for files and arrays: names, formats, geometry and values as they were, and no surprise on disk."""
 
+import errno
 import json
 import shutil
 
@@ -14,6 +15,7 @@ from uvea.images.image import Image
 from uvea.workflows import predict as workflow
 from uvea.workflows.events import Message, Progress
 from uvea.workflows.model import load
+from uvea.workflows.pipeline import PartlyDoneError
 from uvea.workflows.predict import predict_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
@@ -294,7 +296,7 @@ def never(*args, **kwargs):
 def test_existing_masks_are_refused_before_anything_is_computed(gray_model, gray_data, tmp_path, monkeypatch):
     """The third of six is there; it stays as it is, and none is written."""
     (tmp_path / "case2.png").write_bytes(b"precious")
-    monkeypatch.setattr(workflow, "segment", never)
+    monkeypatch.setattr(workflow, "read", never)
     with pytest.raises(OutputError, match=r"case2.png exists already\n.*--overwrite"):
         predict_files(gray_model, gray_data / "images", out=tmp_path)
     assert names_in(tmp_path) == ["case2.png"]
@@ -320,7 +322,7 @@ def test_a_mask_never_replaces_the_probabilities_of_another(gray_model, gray, tm
     """Images called a.png and a_probabilities.tif want the same file."""
     save(tmp_path / "in" / "a.png", gray[None])
     save(tmp_path / "in" / "a_probabilities.tif", gray[None])
-    monkeypatch.setattr(workflow, "segment", never)
+    monkeypatch.setattr(workflow, "read", never)
     with pytest.raises(OutputError, match="two results would both be .*a_probabilities.tif"):
         predict_files(gray_model, tmp_path / "in", out=tmp_path / "out", probabilities=True, overwrite=True)
 
@@ -329,7 +331,7 @@ def test_a_mask_never_replaces_the_probabilities_of_another(gray_model, gray, tm
 def test_an_out_that_is_a_file_is_refused_before_anything_is_computed(gray_model, gray, tmp_path, monkeypatch, name):
     """The hint says what to change."""
     (tmp_path / "file").touch()
-    monkeypatch.setattr(workflow, "segment", never)
+    monkeypatch.setattr(workflow, "read", never)
     with pytest.raises(OutputError, match=r"is a file.*\n.*--out"):
         predict_files(gray_model, save(tmp_path / "a.png", gray[None]), out=tmp_path / name)
 
@@ -337,7 +339,7 @@ def test_an_out_that_is_a_file_is_refused_before_anything_is_computed(gray_model
 def test_a_mask_whose_name_is_a_folder_is_refused(gray_model, gray, tmp_path, monkeypatch):
     """With --overwrite too."""
     (tmp_path / "out" / "a.png").mkdir(parents=True)
-    monkeypatch.setattr(workflow, "segment", never)
+    monkeypatch.setattr(workflow, "read", never)
     for overwrite in (False, True):
         with pytest.raises(OutputError, match="exists already"):
             predict_files(
@@ -349,7 +351,7 @@ def test_a_mask_whose_name_is_a_folder_is_refused(gray_model, gray, tmp_path, mo
 
 
 def test_an_interruption_leaves_whole_masks_only(gray_model, gray_data, tmp_path, monkeypatch):
-    """Two done, the third begun."""
+    """Two done, the third begun: it may be there as well, if it was being written."""
 
     def listen(event):
         if event.done == 2:
@@ -357,7 +359,10 @@ def test_an_interruption_leaves_whole_masks_only(gray_model, gray_data, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         predict_files(gray_model, gray_data / "images", out=tmp_path, listen=listen)
-    assert names_in(tmp_path) == ["case0.png", "case1.png"]
+    there = names_in(tmp_path)
+    assert there[:2] == ["case0.png", "case1.png"] and len(there) <= 3
+    for name in there:
+        assert read(tmp_path / name).shape == (20, 24)
 
 
 def test_a_faulty_image_is_named_and_leaves_nothing_of_itself(gray_model, gray, rng, tmp_path):
@@ -380,6 +385,111 @@ def test_a_flat_image_is_refused_by_a_volume_model(volume_model, gray, tmp_path)
     """And the file is named."""
     with pytest.raises(ShapeError, match="a.png has axes yx"):
         predict_files(volume_model, save(tmp_path / "a.png", gray[None]), out=tmp_path / "out")
+
+
+# Many files
+
+
+def test_one_bad_file_does_not_stop_the_others(gray_model, gray, tmp_path):
+    """Damaged, without numbers and of another kind: each is listed with its fault, and all others are done."""
+    for name in ("a.tif", "c.tif", "e.tif"):
+        save(tmp_path / "in" / name, gray[None])
+    (tmp_path / "in" / "b.tif").write_bytes(b"II*\0 no")
+    save(tmp_path / "in" / "d.tif", np.full((1, 9, 9), np.nan, np.float32))
+    save(tmp_path / "in" / "f.tif", np.zeros((2, 9, 9), np.uint8))
+    events = []
+    with pytest.raises(PartlyDoneError, match=r"3 of 6 images could not be predicted.*\n.*--resume") as caught:
+        predict_files(gray_model, tmp_path / "in", out=tmp_path / "out", listen=events.append)
+    assert names_in(tmp_path / "out") == ["a.tif", "c.tif", "e.tif"]
+    assert caught.value.written == [tmp_path / "out" / name for name in ("a.tif", "c.tif", "e.tif")]
+    assert [name in error.problem for name, error in zip(("b.tif", "d.tif", "f.tif"), caught.value.failures)] == [
+        True,
+        True,
+        True,
+    ]
+    assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(n, 6) for n in range(7)]
+
+
+def test_a_full_disk_stops_all(gray_model, gray_data, tmp_path, monkeypatch):
+    """The next file would meet it too; what was written before stays."""
+    calls = []
+
+    def full(path, image, *, overwrite):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OutputError(f"{path} cannot be written", hint="free space") from OSError(errno.ENOSPC, "no space")
+        write(path, image, overwrite=overwrite)
+
+    monkeypatch.setattr(workflow, "write", full)
+    with pytest.raises(OutputError, match="cannot be written"):
+        predict_files(gray_model, gray_data / "images", out=tmp_path)
+    assert names_in(tmp_path)[:2] == ["case0.png", "case1.png"]
+    assert len(calls) <= 4
+
+
+def test_resuming_leaves_out_what_is_there_and_whole(gray_model, gray_data, tmp_path):
+    """Two are there; of one a part is missing, as after a power cut: it is made again. Nothing else is touched."""
+    everything = predict_files(gray_model, gray_data / "images", out=tmp_path / "all")
+    for path in everything[:3]:
+        shutil.copy(path, tmp_path / path.name)
+    cut = tmp_path / everything[1].name
+    cut.write_bytes(cut.read_bytes()[:-20])
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")}
+    events = []
+    written = predict_files(gray_model, gray_data / "images", out=tmp_path, resume=True, listen=events.append)
+    assert [path.name for path in written] == [everything[i].name for i in (1, 3, 4, 5)]
+    assert "2 of 6 images are done already" in [event.text for event in events if isinstance(event, Message)]
+    assert [e.done for e in events if isinstance(e, Progress)] == [2, 3, 4, 5, 6]
+    for path in everything:
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    for index in (0, 2):
+        name = everything[index].name
+        assert (tmp_path / name).stat().st_mtime_ns == before[name]
+    assert predict_files(gray_model, gray_data / "images", out=tmp_path, resume=True) == []
+
+
+def test_resuming_with_probabilities_wants_both_files(gray_model, gray, tmp_path):
+    """A mask without its probabilities is made again with them."""
+    path = save(tmp_path / "a.tif", gray[None])
+    predict_files(gray_model, path, out=tmp_path / "out")
+    written = predict_files(gray_model, path, out=tmp_path / "out", resume=True, probabilities=True)
+    assert [one.name for one in written] == ["a.tif", "a_probabilities.tif"]
+
+
+def test_resuming_and_overwriting_contradict_each_other(tmp_path):
+    """Found before the model is loaded."""
+    with pytest.raises(OutputError, match="--overwrite replaces all masks and --resume none"):
+        predict_files(tmp_path / "none", tmp_path, out=tmp_path, resume=True, overwrite=True)
+
+
+def test_mask_and_probabilities_take_one_pass(gray_model, gray, tmp_path):
+    """The network sees every tile once."""
+    seen = []
+    (network,) = gray_model.networks
+    hook = network.register_forward_hook(lambda *_: seen.append(1))
+    try:
+        predict_files(gray_model, save(tmp_path / "a.tif", gray[None]), out=tmp_path / "o", probabilities=True)
+    finally:
+        hook.remove()
+    assert len(seen) == 1
+
+
+def test_a_lack_of_memory_is_said_once_and_remembered(gray_model, gray_data, tmp_path):
+    """The warning names what is done about it."""
+    model = load(gray_model.folder)
+    network = model.networks[0]
+
+    def small(tiles):
+        if tiles.shape[-1] * tiles.shape[-2] > 300:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return network(tiles)
+
+    object.__setattr__(model, "networks", (small,))
+    events = []
+    predict_files(model, gray_data / "images", out=tmp_path, listen=events.append)
+    (said,) = [event for event in events if isinstance(event, Message)]
+    assert said.level == "warning" and "no memory for a tile" in said.text and "24×24 to 24×12" in said.text
+    assert len(names_in(tmp_path)) == 6
 
 
 # Models that are no models

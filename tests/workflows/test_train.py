@@ -1,6 +1,8 @@
 """A training end to end on tiny data: what it writes, how it stops, and how it goes on."""
 
 import csv
+import itertools
+import json
 import shutil
 import signal
 import threading
@@ -11,11 +13,12 @@ import pytest
 import torch
 
 from uvea.datasets.case import DataOptions
-from uvea.errors import DatasetError, ModelError, OutputError, PlanError
+from uvea.errors import DatasetError, ImageError, ModelError, OutputError, PlanError
 from uvea.images import read, write
 from uvea.images.image import Image
 from uvea.models.weights import read_weights
 from uvea.workflows import train as workflow
+from uvea.workflows import validation
 from uvea.workflows.events import Message, Progress
 from uvea.workflows.model import load
 from uvea.workflows.train import resume
@@ -28,7 +31,16 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-MODEL_FILES = {"plan.json", "weights.safetensors", "last.safetensors", "history.csv", "scores.csv", "report.html"}
+MODEL_FILES = {
+    "plan.json",
+    "weights.safetensors",
+    "last.safetensors",
+    "postprocessing.json",
+    "history.csv",
+    "scores.csv",
+    "report.html",
+    "hashes.json",
+}
 RUN_FILES = {"run/run.json", "run/checkpoint.safetensors", "run/checkpoint.previous.safetensors"}
 
 
@@ -195,9 +207,9 @@ def test_an_interruption_at_the_last_step_is_not_forgotten(gray_data, tiny, tmp_
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_second_interruption_ends_a_validation_at_once(gray_data, tiny, tmp_path, monkeypatch, number):
-    """In the first validation there is nothing but the plan, in the second a checkpoint; both resume."""
+    """The step before it is kept, and the validation is made when the run goes on."""
     tiny(gray_data, tmp_path / "whole", steps=12)
-    real, calls = workflow._score, []
+    real, calls = workflow.score_cases, []
 
     def score(*args, **kwargs):
         calls.append(0)
@@ -207,10 +219,12 @@ def test_a_second_interruption_ends_a_validation_at_once(gray_data, tiny, tmp_pa
             pytest.fail("went on after the second Ctrl-C")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(workflow, "_score", score)
+    monkeypatch.setattr(workflow, "score_cases", score)
     with pytest.raises(KeyboardInterrupt):
         tiny(gray_data, tmp_path / "m", steps=12)
-    assert (tmp_path / "m" / "run" / "checkpoint.safetensors").exists() == (number == 2)
+    _, words = read_weights(tmp_path / "m" / "run" / "checkpoint.safetensors")
+    assert json.loads(words["progress"])["step"] == number
+    assert len(json.loads(words["progress"])["history"]) == number - 1
     resume(tmp_path / "m")
     assert_equal(tmp_path / "whole", tmp_path / "m")
 
@@ -313,7 +327,7 @@ def test_changed_data_cannot_be_resumed(cases, tiny, tmp_path):
         resume(tmp_path / "m")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"options": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"options": 3}', '{"format": 2, "options": 3}', '{"format": 1}'])
 def test_a_damaged_run_file_is_one_error(gray_data, tiny, tmp_path, text):
     """With the way out."""
     tiny(gray_data, tmp_path / "m")
@@ -437,13 +451,224 @@ def test_a_training_works_outside_of_the_main_thread(gray_data, gray_model, tiny
     assert_equal(gray_model.folder, tmp_path / "m")
 
 
-def test_a_loss_that_is_no_number_is_one_error(gray_data, tiny, tmp_path, monkeypatch):
+def fail_at(monkeypatch, *steps, value=float("nan"), times=1):
+    """Spoil the images of these steps, counted from 1, each for so many of its batches; the steps that were drawn."""
+    real, drawn = workflow.sampler, []
+
+    def sampler(*args, **kwargs):
+        draw = real(*args, **kwargs)
+
+        def spoilt(step):
+            drawn.append(step)
+            images, labels = draw(step)
+            bad = step % workflow.AFRESH + 1 in steps and step // workflow.AFRESH < times
+            return (np.full_like(images, value) if bad else images), labels
+
+        return spoilt
+
+    monkeypatch.setattr(workflow, "sampler", sampler)
+    return drawn
+
+
+def warnings_in(events):
+    """What was said about the loss."""
+    return [event.text for event in events if isinstance(event, Message) and event.text.startswith("the loss")]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_named_and_its_step_drawn_anew(gray_data, tiny, tmp_path, monkeypatch, value):
+    """The images of the batch are named; all other steps are as they were, and the model is whole."""
+    drawn, events = fail_at(monkeypatch, 7, value=value), []
+    tiny(gray_data, tmp_path / "m", steps=12, checkpoint_every=1e9, listen=events.append)
+    # Twelve validations, so the state before step 7 is that of step 6.
+    assert set(drawn) == {*range(12), 6 + workflow.AFRESH}
+    (said,) = warnings_in(events)
+    assert "the loss became nan at step 7, on '" in said and "'case" in said
+    assert said.endswith("going on from step 6, with another batch for step 7")
+    assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+    assert all(torch.isfinite(tensor).all() for tensor in weights_in(tmp_path / "m").values())
+
+
+def test_the_images_that_are_named_are_those_of_the_batch(gray_data, tiny, tmp_path, monkeypatch):
+    """Their pixels are looked for in all cases: the patches of the step are found in those that are named."""
+    real, seen, events = workflow.sampler, set(), []
+
+    def sampler(cases, *args, **kwargs):
+        draw = real(cases, *args, **kwargs)
+
+        def watched(step):
+            images, labels = draw(step)
+            if step != 2:
+                return images, labels
+            for patch in images:
+                for case in cases:
+                    windows = np.lib.stride_tricks.sliding_window_view(case.image[0], patch.shape[1:])
+                    if (windows == patch[0]).all(axis=(2, 3)).any():
+                        seen.add(case.name)
+            return np.full_like(images, np.nan), labels
+
+        return watched
+
+    monkeypatch.setattr(workflow, "sampler", sampler)
+    tiny(gray_data, tmp_path / "m", steps=4, listen=events.append)
+    (said,) = warnings_in(events)
+    assert {f"case{number}" for number in range(6) if f"'case{number}'" in said} == seen and seen
+
+
+@pytest.mark.parametrize("every", [0, 1e9])
+def test_a_step_that_is_drawn_anew_leads_to_one_model(gray_data, tiny, tmp_path, monkeypatch, every):
+    """Whenever the last state was saved, and also if the run is killed and resumed after it."""
+    fail_at(monkeypatch, 30, 31)
+    settings = {"steps": 40, "checkpoint_every": every}
+    tiny(gray_data, tmp_path / "whole", steps=40, checkpoint_every=5e-2)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", **settings, listen=at("training", 33, interrupt))
+    resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_loss_that_stays_no_number_ends_the_training_with_the_reason(gray_data, tiny, tmp_path, monkeypatch):
+    """After two other batches; the model of the last validation loads, and --overwrite trains anew."""
+    drawn, events = fail_at(monkeypatch, 7, times=9), []
+    problem = r"nan at step 7, on 'case.*2 other batches did not help; .*checkpoint.* state of step 6.*\n.*--overwrite"
+    with pytest.raises(ModelError, match=problem) as caught:
+        tiny(gray_data, tmp_path / "m", steps=12, listen=events.append)
+    assert "\n" not in caught.value.problem and "learning_rate" in caught.value.hint
+    assert {step for step in drawn if step >= workflow.AFRESH} == {6 + workflow.AFRESH, 6 + 2 * workflow.AFRESH}
+    assert len(warnings_in(events)) == 2
+    load(tmp_path / "m")
+    with pytest.raises(ModelError, match="nan at step 7"):
+        resume(tmp_path / "m")
+    monkeypatch.undo()
+    tiny(gray_data, tmp_path / "m", steps=12, overwrite=True)
+    assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+
+
+def test_a_loss_that_never_was_a_number_is_one_error(gray_data, tiny, tmp_path, monkeypatch):
     """And the files that are there load."""
     monkeypatch.setattr(workflow, "_loss", lambda plan: lambda logits, labels: logits[0].sum() * float("nan"))
     with pytest.raises(ModelError, match=r"the loss became nan.*\n.*learning_rate"):
         tiny(gray_data, tmp_path / "m")
     with pytest.raises(ModelError, match=r"no weights yet.*\n.*--resume"):
         load(tmp_path / "m")
+
+
+def test_a_long_validation_is_left_in_the_middle(gray_data, tiny, tmp_path, monkeypatch):
+    """Ctrl-C during the third of many tiles: no more than that tile is computed, and nothing of the step is lost."""
+    tiny(gray_data, tmp_path / "whole", steps=12)
+    real, tiles = validation.segment_prepared, []
+
+    def slow(networks, prepared, plan, *, engine):
+        for _ in range(1000):
+            tiles.append(0)
+            if len(tiles) == 3:
+                interrupt()
+            with engine.autocast():
+                pass
+        return real(networks, prepared, plan, engine=engine)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "segment_prepared", slow)
+        with pytest.raises(KeyboardInterrupt):
+            tiny(gray_data, tmp_path / "m", steps=12)
+    assert len(tiles) == 3
+    resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_state_is_kept_as_often_as_it_was_asked_for(gray_data, tiny, tmp_path, monkeypatch):
+    """After every step; after none but those with a validation; once per epoch, as saving is cheap here."""
+    kept = []
+    real = workflow.Workspace.save_checkpoint
+    monkeypatch.setattr(
+        workflow.Workspace,
+        "save_checkpoint",
+        lambda space, packed: kept.append(json.loads(packed[1]["progress"])["step"]) or real(space, packed),
+    )
+    tiny(gray_data, tmp_path / "a", steps=40, checkpoint_every=0)
+    assert kept == list(range(41))
+    kept.clear()
+    tiny(gray_data, tmp_path / "b", steps=40, checkpoint_every=1000)
+    assert kept == [*range(0, 40, 4), 40]
+    kept.clear()
+    monkeypatch.setattr(workflow, "SAVING_SHARE", 1e9)
+    # Five images of four patches, in batches of two: ten steps. The validations are every 17.
+    tiny(gray_data, tmp_path / "c", steps=200, checkpoint_every=None)
+    assert max(b - a for a, b in itertools.pairwise(kept)) == 10
+    assert_equal(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("every", [-1, float("nan")])
+def test_a_checkpoint_cannot_be_due_before_it_was_made(gray_data, tiny, tmp_path, every):
+    """Nor at no time at all."""
+    with pytest.raises(PlanError, match="--checkpoint-every is"):
+        tiny(gray_data, tmp_path / "m", checkpoint_every=every)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_work(gray_data, tiny, tmp_path, monkeypatch):
+    """With what there is and what is needed; the same for a disk that is full at the first state."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(OutputError, match=r"has 0 MB of space, and this training needs \d+ MB\n.*free some space"):
+        tiny(gray_data, tmp_path / "m", listen=_refuse_training)
+
+
+def test_two_trainings_in_one_folder_are_refused(gray_data, tiny, tmp_path):
+    """They would overwrite each other's states; when the first ends, the folder is free."""
+    tried = []
+
+    def again():
+        for begin in (lambda: resume(tmp_path / "m"), lambda: tiny(gray_data, tmp_path / "m", overwrite=True)):
+            with pytest.raises(OutputError, match="another process is training in"):
+                begin()
+            tried.append(0)
+
+    tiny(gray_data, tmp_path / "m", listen=at("training", 2, again))
+    assert len(tried) == 2
+    resume(tmp_path / "m")
+
+
+def test_a_plan_that_was_changed_is_not_resumed(gray_data, tiny, tmp_path):
+    """It would be another training with the name of this one."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", listen=at("training", 2, interrupt))
+    path = tmp_path / "m" / "plan.json"
+    path.write_text(path.read_text().replace('"seed": 42', '"seed": 43'))
+    with pytest.raises(ModelError, match=r"changed since the training began.*\n.*--overwrite"):
+        resume(tmp_path / "m")
+
+
+def test_the_seconds_of_a_run_with_minutes_are_no_part_of_what_is_resumed(gray_data, tiny, tmp_path, monkeypatch):
+    """Its steps are those of the last state, so however often it is killed from then on, the weights are the same."""
+    monkeypatch.setattr(workflow, "ENDING_SECONDS", 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", steps=None, minutes=4 / 60, listen=_stop_when_known())
+    shutil.copytree(tmp_path / "m", tmp_path / "n")
+    first, second = [], []
+    resume(tmp_path / "m", listen=first.append)
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "n", listen=lambda event: (second.append(event), _stop_after(2, second)))
+    resume(tmp_path / "n")
+    assert len({event.total for event in first if isinstance(event, Progress) and event.task == "training"}) == 1
+    assert_equal(tmp_path / "m", tmp_path / "n")
+
+
+def _stop_when_known():
+    """Interrupt when minutes have become steps."""
+    heard = []
+
+    def listen(event):
+        if isinstance(event, Progress) and "val Dice" in event.figures and not heard:
+            heard.append(0)
+            interrupt()
+
+    return listen
+
+
+def _stop_after(steps, events):
+    """Interrupt after so many steps of the resumed part."""
+    if sum(isinstance(event, Progress) and event.task == "training" for event in events) == steps:
+        interrupt()
 
 
 def test_a_volume_dataset_can_be_trained_slice_by_slice(cases, tiny, tmp_path):
@@ -484,6 +709,37 @@ def test_a_setting_that_cannot_be_is_refused_and_leaves_nothing(gray_data, tiny,
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize(("threads", "ahead"), [(1, 0), (1, 1), (3, 5)])
+def test_threads_that_prepare_batches_change_no_bit_of_the_weights(
+    gray_data, gray_model, tiny, tmp_path, monkeypatch, threads, ahead
+):
+    """However many there are, and however far they run ahead."""
+    monkeypatch.setattr(workflow, "LOADERS", threads)
+    monkeypatch.setattr(workflow, "BATCHES_AHEAD", ahead)
+    tiny(gray_data, tmp_path / "m")
+    assert_equal(gray_model.folder, tmp_path / "m")
+
+
+def test_an_error_while_a_batch_is_prepared_ends_the_training_with_its_message(gray_data, tiny, tmp_path, monkeypatch):
+    """It is raised in another thread, at the third step; no thread is left behind."""
+    real = workflow.sampler
+
+    def sampler(*args, **kwargs):
+        draw = real(*args, **kwargs)
+
+        def failing(step):
+            if step == 2:
+                raise ImageError("image 7 is gone", hint="bring it back")
+            return draw(step)
+
+        return failing
+
+    monkeypatch.setattr(workflow, "sampler", sampler)
+    with pytest.raises(ImageError, match="image 7 is gone"):
+        tiny(gray_data, tmp_path / "m")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("uvea-batches")]
+
+
 def test_background_between_close_objects_weighs_more_where_it_is_asked_for(gray_model):
     """A wrong pixel between two objects three apart costs more with border weights, one far away the same."""
     labels = torch.zeros(1, 9, 40, dtype=torch.int64)
@@ -493,12 +749,12 @@ def test_background_between_close_objects_weighs_more_where_it_is_asked_for(gray
         logits = torch.zeros(1, 2, 9, 40)
         logits[0, 1, 4, column] = 9.0
         plan = gray_model.plan.model_copy(update={"border_weight": border_weight, "loss": "cross_entropy"})
+        loss, given = workflow._loss(plan), (labels,)
+        if border_weight:
+            given = (labels, torch.from_numpy(workflow._border_weights(labels[0].numpy(), border_weight))[None])
         # Sums, not means: the weights change the divisor as well.
-        total = 9 * 40 if not border_weight else float(workflow._border_weights(labels[0].numpy(), border_weight).sum())
-        return (
-            float(workflow._loss(plan)(logits, labels)) * total
-            - float(workflow._loss(plan)(torch.zeros_like(logits), labels)) * total
-        )
+        total = float(given[-1].sum()) if border_weight else 9 * 40
+        return (float(loss(logits, *given)) - float(loss(torch.zeros_like(logits), *given))) * total
 
     assert cost(6, 10.0) > 2 * cost(6, 0.0)
     assert cost(39, 10.0) == pytest.approx(cost(39, 0.0), rel=1e-3)

@@ -6,13 +6,33 @@ import re
 import pytest
 import torch
 
+from uvea.datasets.case import DataOptions
+from uvea.datasets.split import Split
+from uvea.durable import write_text
 from uvea.errors import ModelError, OutputError, PlanError
-from uvea.workflows.workspace import Workspace, write_text
+from uvea.workflows.kept import Kept
+from uvea.workflows.workspace import Workspace
 
 
 def packed(value: float):
     """A checkpoint that can be told from another."""
     return {"weight": torch.full((3,), value)}, {"progress": str(value)}
+
+
+def begin(space: Workspace, folds: int = 1) -> None:
+    """Keep what a training of so many folds was begun with."""
+    Kept(
+        source="/data",
+        options=DataOptions(),
+        device=None,
+        plan="",
+        data="",
+        splits=(Split(("a",), ("b",), ""),) * folds,
+        unopened=(),
+        findings=(),
+        leaks=(),
+        checkpoint_every=None,
+    ).save(space.run_facts)
 
 
 def test_a_new_folder_is_made_with_its_parents(tmp_path):
@@ -38,7 +58,7 @@ def test_what_a_file_browser_leaves_behind_is_in_nobodys_way(tmp_path, name):
     (tmp_path / name).touch()
     space = Workspace(tmp_path)
     space.claim(overwrite=False)
-    space.save_run({})
+    begin(space)
     space.claim(overwrite=True)
     assert (tmp_path / name).exists()
 
@@ -48,11 +68,11 @@ def test_what_has_not_ended_is_counted(tmp_path):
     space = Workspace(tmp_path / "m")
     assert space.unfinished() == 0
     space.claim(overwrite=False)
-    space.save_run({"splits": [{}]})
+    begin(space)
     assert space.unfinished() == 1
     space.last.touch()
     assert space.unfinished() == 0
-    space.save_run({"splits": [{}, {}, {}]})
+    begin(space, folds=3)
     assert space.unfinished() == 3
     space.fold(1).folder.mkdir()
     space.fold(1).last.touch()
@@ -71,7 +91,7 @@ def test_the_hint_names_what_would_work(tmp_path, run, hint):
     space = Workspace(tmp_path)
     space.claim(overwrite=False)
     if run:
-        space.save_run({})
+        begin(space)
     with pytest.raises(OutputError, match=rf"is not empty \(run\)\n.*{hint}") as caught:
         space.claim(overwrite=False)
     assert ("--resume" in caught.value.hint) == run

@@ -3,7 +3,7 @@
 Workflows are imported when their command runs, so that `--help` needs neither torch nor numpy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -17,6 +17,7 @@ from uvea.cli.outcome import Commands, Interrupted, ended
 from uvea.cli.progress import listening
 from uvea.datasets.case import DataOptions
 from uvea.errors import UveaError
+from uvea.workflows.events import Listener
 
 app = typer.Typer(
     cls=Commands,
@@ -31,6 +32,7 @@ BUDGET_PANEL = "How long to train (10 minutes unless one is given)"
 PLAN_PANEL = "What to decide differently"
 PAIRING_PANEL = "What belongs together, and what counts"
 MEASURE_PANEL = "What to measure"
+AFTER_PANEL = "Behind the network (as the validation cases said)"
 
 FAILURES_SHOWN = 10
 """Cases that could not be scored and are explained one by one; summary.json has all."""
@@ -81,12 +83,31 @@ Skip = Annotated[
     list[str] | None,
     typer.Option(metavar="GLOB", help="File names to leave out; may be repeated.", rich_help_panel=DATA_PANEL),
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        help="Refuse image files that declare more, all channels and slices counted; 2147483648 unless given.",
+        rich_help_panel=DATA_PANEL,
+        show_default=False,
+    ),
+]
 SplitFile = Annotated[
     Path | None,
     typer.Option(
         "--split",
         metavar="FILE",
         help="Which cases train, which validate; with --folds one split per fold.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+AllowLeak = Annotated[
+    bool,
+    typer.Option(
+        "--allow-leak",
+        help="Groups or copies may be on both sides of your own split; the report says so.",
         rich_help_panel=DATA_PANEL,
     ),
 ]
@@ -248,6 +269,7 @@ def check(
     labels: Labels = None,
     instances: Instances = None,
     skip: Skip = None,
+    max_pixels: MaxPixels = None,
     split: SplitFile = None,
     all_files: Annotated[bool, typer.Option("--all-files", help="List every file of every finding.")] = False,
     quiet: Quiet = False,
@@ -260,7 +282,9 @@ def check(
     """
     from uvea.workflows.check import check as run
 
-    options = _data_options(images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip)
+    options = _data_options(
+        images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip, max_pixels=max_pixels
+    )
     with listening(quiet=quiet) as listen:
         report = run(data, options=options, split_file=split, listen=listen)
     show.facts(report.rows())
@@ -289,7 +313,9 @@ def plan(
     labels: Labels = None,
     instances: Instances = None,
     skip: Skip = None,
+    max_pixels: MaxPixels = None,
     split: SplitFile = None,
+    allow_leak: AllowLeak = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -303,7 +329,9 @@ def plan(
     from uvea.workflows.plan import plan as run
 
     budget = Budget(minutes=minutes, epochs=epochs, steps=steps)
-    options = _data_options(images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip)
+    options = _data_options(
+        images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip, max_pixels=max_pixels
+    )
     with listening(quiet=quiet) as listen:
         report = run(
             data,
@@ -312,6 +340,7 @@ def plan(
             overrides=_overrides(overrides),
             split_file=split,
             folds=folds,
+            allow_leak=allow_leak,
             seed=seed,
             device=device,
             listen=listen,
@@ -350,7 +379,17 @@ def train(
     labels: Labels = None,
     instances: Instances = None,
     skip: Skip = None,
+    max_pixels: MaxPixels = None,
     split: SplitFile = None,
+    allow_leak: AllowLeak = False,
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Work that a kill may cost; an epoch or two minutes, whichever is sooner, unless given.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -376,7 +415,9 @@ def train(
         raise OptionError("there is no DATA to train on", hint=hint)
     from uvea.workflows.train import train as run
 
-    options = _data_options(images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip)
+    options = _data_options(
+        images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip, max_pixels=max_pixels
+    )
     settings = _overrides(overrides)
     with _training(out), listening(quiet=quiet) as listen:
         run(
@@ -389,12 +430,77 @@ def train(
             overrides=settings,
             split_file=split,
             folds=folds,
+            allow_leak=allow_leak,
+            checkpoint_every=checkpoint_every,
             seed=seed,
             device=device,
             overwrite=overwrite,
             listen=listen,
         )
     _show_model(out)
+
+
+@app.command()
+@ended
+def verify(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `uvea train` wrote.")],
+    *,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Where the data is now; where it was, unless given.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check that a model is what its training wrote: weights, plan, scores, split, and the data where it still is.
+
+    The exit code is 2 when something differs or cannot be read.
+
+    [bold]Example:[/]  uvea verify model
+    """
+    from uvea.workflows.verify import verify as run
+
+    with listening(quiet=quiet) as listen:
+        found = run(model, data=data, listen=listen)
+    show.facts(found.rows)
+    for problem in found.problems:
+        show.user_error(problem)
+    if not found.ok:
+        raise typer.Exit(2)
+    show.line(f"{model} is as it was written")
+
+
+MinSize = Annotated[
+    str | None,
+    typer.Option(
+        "--min-size",
+        metavar="PIXELS",
+        help="Smaller pieces, or objects, are dropped: 20, or by class: liver=20,tumour=5.",
+        rich_help_panel=AFTER_PANEL,
+    ),
+]
+FillHoles = Annotated[
+    str | None,
+    typer.Option(
+        "--fill-holes",
+        metavar="PIXELS",
+        help="Fill holes of up to so many pixels: 100, or by class; in objects all, or with 0 none.",
+        rich_help_panel=AFTER_PANEL,
+    ),
+]
+Gap = Annotated[
+    float | None,
+    typer.Option(help="Objects: smaller values split more; from 0 to 1.", rich_help_panel=AFTER_PANEL),
+]
+Foreground = Annotated[
+    float | None,
+    typer.Option(help="Objects: probability from which a pixel belongs to one.", rich_help_panel=AFTER_PANEL),
+]
+Outlines = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="Objects: outlines for imagej (NAME_rois.zip) and geojson (NAME.geojson, for QuPath).",
+    ),
+]
 
 
 @app.command()
@@ -407,35 +513,165 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class too.")
     ] = False,
+    keep_probabilities: Annotated[
+        bool, typer.Option("--keep-probabilities", help="The same in 16 bits, for `uvea decode`.")
+    ] = False,
+    outlines: Outlines = None,
+    largest_component: Annotated[
+        str | None,
+        typer.Option(
+            "--largest-component",
+            metavar="A,B",
+            help="Classes of which only the largest piece is kept; all, or none.",
+            rich_help_panel=AFTER_PANEL,
+        ),
+    ] = None,
+    min_size: MinSize = None,
+    fill_holes: FillHoles = None,
+    gap: Gap = None,
+    foreground: Foreground = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average over mirrored copies; slower.")] = False,
     axes: Annotated[
         str | None, typer.Option(help="Axes of the files, such as zyx or cyx, if they say it wrong.")
     ] = None,
     device: Device = None,
+    engine: Annotated[
+        str, typer.Option(metavar="ENGINE", help="auto, torch, openvino or onnxruntime; auto is PyTorch.")
+    ] = "auto",
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Run in int8 with OpenVINO; refused if it costs more than 0.002 validation Dice."),
+    ] = False,
+    max_pixels: MaxPixels = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out images whose masks are there and whole.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a mask for each image, in its format, geometry and name.
 
-    Mask values are those that the model was trained with.
+    Mask values are those that the model was trained with. One bad image does not stop the others; the exit code is 2.
+
+    A model that tells objects apart numbers them, and writes a table of them, NAME_objects.csv.
 
     [bold]Example:[/]  uvea predict model new/*.tif --out masks
     """
-    from uvea.workflows.predict import predict_files as run
+    from uvea.workflows.predict import predict_files
 
-    with listening(quiet=quiet) as listen:
-        written = run(
+    after = _after(largest_component, min_size, fill_holes, gap=gap, foreground=foreground)
+
+    def run(listen: Listener) -> list[Path]:
+        return predict_files(
             model,
             images,
             out=out,
             overwrite=overwrite,
+            resume=resume,
             probabilities=probabilities,
+            keep_probabilities=keep_probabilities,
+            outlines=_words(outlines),
+            after=after,
             mirror=mirror,
             axes=axes,
+            max_pixels=max_pixels,
             device=device,
+            engine=engine,
+            int8=int8,
             listen=listen,
         )
-    show.line(f"{len(written)} file{'' if len(written) == 1 else 's'} in {out}")
+
+    _write_files(run, out, quiet=quiet)
+
+
+@app.command()
+@ended
+def decode(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `uvea train` wrote.")],
+    probabilities: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES", help="What `uvea predict --keep-probabilities` wrote, or folders of it."),
+    ],
+    *,
+    out: Out,
+    outlines: Outlines = None,
+    gap: Gap = None,
+    foreground: Foreground = None,
+    min_size: MinSize = None,
+    fill_holes: FillHoles = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the files, such as zyx or cyx, if they say it wrong.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find objects anew with other settings, without running the network again.
+
+    [bold]Example:[/]  uvea predict model new/*.tif --out masks --keep-probabilities
+
+    [bold]Example:[/]  uvea decode model masks --out split-more --gap 0.1
+    """
+    from uvea.workflows.predict import decode_files
+
+    after = _after(None, min_size, fill_holes, gap=gap, foreground=foreground)
+
+    def run(listen: Listener) -> list[Path]:
+        return decode_files(
+            model,
+            probabilities,
+            out=out,
+            overwrite=overwrite,
+            outlines=_words(outlines),
+            after=after,
+            axes=axes,
+            listen=listen,
+        )
+
+    _write_files(run, out, quiet=quiet)
+
+
+@app.command("import-keras")
+@ended
+def import_keras(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="What Keras saved: .keras, .h5 or .weights.h5.")],
+    *,
+    out: Out = Path("model"),
+    scale: Annotated[
+        float | None,
+        typer.Option(help="What you divided pixels by for Keras: 255 for pixels / 255.", show_default=False),
+    ] = None,
+    shift: Annotated[float, typer.Option(help="What you subtracted before: 127.5 for pixels / 127.5 - 1.")] = 0.0,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="Names of the classes, background first; or 0=background,255=cell."),
+    ] = None,
+    architecture: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="What model.to_json() wrote, where FILE has weights alone."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a model of a network that Keras saved; it predicts what it did there, on images of any size.
+
+    Needs h5py (pip install h5py), and neither Keras nor TensorFlow. Nothing in the file is executed.
+
+    [bold]Example:[/]  uvea import-keras model.keras --out model --scale 255
+    """
+    from uvea.workflows.import_keras import import_keras as run
+
+    with listening(quiet=quiet) as listen:
+        model = run(
+            source,
+            out=out,
+            scale=scale,
+            shift=shift,
+            labels=_named_values(labels),
+            architecture=architecture,
+            overwrite=overwrite,
+            listen=listen,
+        )
+    show.table(("decision", "value", "reason"), model.plan.rows())
+    show.line("")
+    _show_model(out)
 
 
 @app.command()
@@ -596,6 +832,61 @@ def compare(
         show.line(f"comparison in {out}")
 
 
+def _write_files(run: Callable[[Listener], list[Path]], out: Path, *, quiet: bool) -> None:
+    """Let a workflow write files, and say how many; those that failed are told and make the exit code 2."""
+    from uvea.workflows.pipeline import PartlyDoneError
+
+    failed: PartlyDoneError | None = None
+    with listening(quiet=quiet) as listen:
+        try:
+            written = run(listen)
+        except PartlyDoneError as error:
+            failed, written = error, error.written
+    show.line(f"{len(written)} file{'' if len(written) == 1 else 's'} in {out}")
+    if failed is not None:
+        for failure in failed.failures:
+            show.user_error(failure)
+        show.user_error(failed)
+        raise typer.Exit(2)
+
+
+def _after(
+    largest: str | None, min_size: str | None, fill_holes: str | None, *, gap: float | None, foreground: float | None
+) -> dict[str, object]:
+    """What the user says about masks behind the network; what was not said is not there."""
+    kept = None if largest is None else () if largest.strip() == "none" else _words(largest)
+    found = {
+        "largest": kept,
+        "min_size": _sizes("--min-size", min_size),
+        "fill_holes": _sizes("--fill-holes", fill_holes),
+        "gap": gap,
+        "foreground": foreground,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _sizes(option: str, text: str | None) -> int | dict[str, int] | None:
+    """Pixels: one number, or NAME=NUMBER for some classes."""
+    if text is None:
+        return None
+    if text.strip().isdecimal():
+        return int(text)
+    sizes: dict[str, int] = {}
+    for one in _words(text):
+        name, equals, value = (part.strip() for part in one.partition("="))
+        if not (name and equals and value.isdecimal()):
+            raise OptionError(
+                f"{option} has {one!r}, which is no number of pixels",
+                hint=f"{option} 20, or {option} liver=20,tumour=5",
+            )
+        sizes[name] = int(value)
+    return sizes
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word for part in (text or "").split(",") if (word := part.strip()))
+
+
 def _data_options(
     images: str | None,
     masks: str | None,
@@ -605,6 +896,7 @@ def _data_options(
     labels: str | None,
     instances: bool | None,
     skip: Sequence[str] | None,
+    max_pixels: int | None,
 ) -> DataOptions:
     return DataOptions(
         images=images,
@@ -614,6 +906,7 @@ def _data_options(
         label_names=_names(labels),
         instances=instances,
         skip=tuple(skip or ()),
+        max_pixels=max_pixels,
     )
 
 
@@ -675,10 +968,10 @@ def _refuse_beside_resume(context: typer.Context) -> None:
 def _training(model: Path) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as by:
         if (model / "run" / "run.json").exists():  # what `resume` starts from
-            raise Interrupted(f"stopped; continue with: uvea train --resume {quote(str(model))}") from None
-        raise Interrupted("stopped before there was anything to continue from") from None
+            raise Interrupted(f"stopped; continue with: uvea train --resume {quote(str(model))}", by=by) from None
+        raise Interrupted("stopped before there was anything to continue from", by=by) from None
 
 
 def _show_model(model: Path) -> None:

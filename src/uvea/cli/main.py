@@ -3,7 +3,8 @@
     0    done
     1    a fault of uvea itself
     2    something the user can mend: a file, an option, a setting
-    130  interrupted by Ctrl-C or SIGTERM
+    130  interrupted by Ctrl-C
+    143  ended by SIGTERM
 
 `outcome.py` turns exceptions into these codes; this file sets up the process around the commands.
 """
@@ -17,6 +18,8 @@ import warnings
 from types import FrameType
 
 from uvea.cli.commands import app
+from uvea.cli.outcome import code_of
+from uvea.workflows.interruption import Terminated
 
 
 def main() -> None:
@@ -30,14 +33,14 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as interruption:
+        sys.exit(code_of(interruption))
     finally:
         _flush()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 def _keep_libraries_quiet() -> None:

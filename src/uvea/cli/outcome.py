@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from uvea.cli import show
-from uvea.errors import UveaError
+from uvea.errors import UveaError, harmless
+from uvea.workflows.interruption import Terminated
 
 P = ParamSpec("P")
 
@@ -28,6 +30,17 @@ HINTS_BY_ERRNO = {
 
 class Interrupted(KeyboardInterrupt):
     """An interruption that knows how to go on; its text is the one line to show."""
+
+    def __init__(self, text: str, *, by: KeyboardInterrupt) -> None:
+        super().__init__(text)
+        self.code = code_of(by)
+
+
+def code_of(interruption: KeyboardInterrupt) -> int:
+    """The exit code that stands for the signal: 128 and its number, as shells have it."""
+    if isinstance(interruption, Interrupted):
+        return interruption.code
+    return 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
 
 
 def ended(command: Callable[P, None]) -> Callable[P, None]:
@@ -45,7 +58,7 @@ def ended(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt as interruption:
             _trace()
             _say(str(interruption) or "stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(code_of(interruption)) from None
         except UveaError as error:
             _trace()
             show.user_error(error)
@@ -129,7 +142,7 @@ def _report(error: Exception) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(harmless(text), file=sys.stderr)
 
 
 def _trace() -> None:

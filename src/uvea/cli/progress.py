@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
+from uvea.errors import harmless
 from uvea.workflows.events import Listener, Message, Progress
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -76,7 +77,7 @@ class Lines:
         run.ended = run.ended or ends
 
     def _write(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(harmless(text)), soft_wrap=True)
 
 
 class _Run:
@@ -117,7 +118,8 @@ class BarsListener:
         """Move the bar of the task, or write the message above the bars."""
         if isinstance(event, Message):
             warns = event.level == "warning"
-            text = Text(f"warning: {event.text}", style="yellow") if warns else Text(event.text)
+            said = harmless(event.text)
+            text = Text(f"warning: {said}", style="yellow") if warns else Text(said)
             self._bars.console.print(text)
             return
         task = self._tasks.get(event.task)

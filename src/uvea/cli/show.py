@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uvea.datasets.case import Finding
-from uvea.errors import UveaError
+from uvea.errors import UveaError, harmless
 
 FILES_SHOWN = 5
 """Files listed per finding, unless all are asked for."""
@@ -31,7 +31,7 @@ def error(problem: str, *, hint: str) -> None:
 
 def line(text: str) -> None:
     """One line of result."""
-    Console(highlight=False).print(Text(text), soft_wrap=True)
+    Console(highlight=False).print(Text(harmless(text, keep="\n")), soft_wrap=True)
 
 
 def columns() -> int | None:
@@ -46,7 +46,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for heading in headings:
         grid.add_column(heading, overflow="fold")
     for row in rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*(Text(harmless(cell, keep="\n")) for cell in row))
     _put(grid)
 
 
@@ -56,7 +56,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(Text(name, style="bold"), Text(value))
+        grid.add_row(Text(harmless(name), style="bold"), Text(harmless(value, keep="\n")))
     _put(grid)
 
 
@@ -72,7 +72,7 @@ def findings(found: Sequence[Finding], *, all_files: bool = False) -> None:
         grid.add_row("", Text(_one_line(finding.problem)))
         shown = finding.files if all_files else finding.files[:FILES_SHOWN]
         for path in shown:
-            grid.add_row("", Text(f"  {path}"))
+            grid.add_row("", Text(f"  {harmless(str(path))}"))
         if len(shown) < count:
             grid.add_row("", Text(f"  and {count - len(shown)} more; uvea check --all-files lists them"))
         grid.add_row("", Text(f"Try: {_one_line(finding.hint)}"))
@@ -105,4 +105,4 @@ def _put(what: RenderableType) -> None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(part.strip() for part in text.splitlines() if part.strip())
+    return harmless(" ".join(part.strip() for part in text.splitlines() if part.strip()))

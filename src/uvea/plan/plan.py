@@ -7,6 +7,7 @@ Tuples that concern axes follow array order, (z, y, x) or (y, x).
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -15,9 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import PlanError
+from uvea.plan.decoding import MAPS, Decoding
 from uvea.plan.fingerprint import Fingerprint
+from uvea.plan.graph import MOST_WEIGHTS, Graph, grids_of, stride_of
 
-Count = Annotated[int, Field(gt=0)]
+MOST_BYTES = 1 << 25
+"""Of a plan.json; ours take some thousands."""
+
+MOST_LEVELS = 32
+MOST_AXIS = 1 << 20
+"""Pixels of a patch or tile along an axis."""
+
+Count = Annotated[int, Field(gt=0, le=65_536)]
+Length = Annotated[int, Field(gt=0, le=MOST_AXIS)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -32,14 +43,17 @@ class Plan(BaseModel):
     uvea: str
     """Version that made the plan."""
 
+    task: Literal["semantic", "objects"] = "semantic"
+    """semantic: a class for every pixel. objects: also which object it belongs to."""
+
     # What goes in and out
     dims: Literal[2, 3]
     """2: the network sees slices; 3: it sees volumes."""
 
-    channels: int = Field(gt=0)
+    channels: Count
     """Channels of the network's input. Gray images among RGB ones are repeated."""
 
-    files: int = Field(gt=0)
+    files: Count
     """Files per image: more than one where each channel has its own."""
 
     colour: bool
@@ -58,7 +72,7 @@ class Plan(BaseModel):
     # The network
     block: Literal["plain", "residual"]
     norm: Literal["batch", "instance", "group", "none"]
-    width: tuple[Count, ...] = Field(min_length=1)
+    width: tuple[Count, ...] = Field(min_length=1, max_length=MOST_LEVELS)
     """Channels of each level, finest first."""
 
     strides: tuple[tuple[Count, ...], ...]
@@ -72,8 +86,11 @@ class Plan(BaseModel):
 
     deep_supervision: bool
 
+    graph: Graph | None = None
+    """The layers of a network that was not designed here; the settings above then only describe its levels."""
+
     # The training
-    patch: tuple[Count, ...]
+    patch: tuple[Length, ...]
     """Size of what the network sees at once while training, pixels."""
 
     batch: Count
@@ -87,7 +104,9 @@ class Plan(BaseModel):
     foreground: float = Field(ge=0, le=1)
     """Share of patches that are placed on a foreground class."""
 
-    optimizer: Literal["adamw", "sgd"]
+    optimizer: Literal["adamw", "sgd", "adam"]
+    """"adam": as Keras has it, at a constant learning rate; warm-up and schedule are for the others."""
+
     learning_rate: Real = Field(gt=0)
     weight_decay: Real = Field(ge=0)
     schedule: Literal["linear", "cosine", "poly"]
@@ -121,11 +140,14 @@ class Plan(BaseModel):
     """"auto": measured at the start of the training, see the history."""
 
     # Prediction
-    tile: tuple[Count, ...]
+    tile: tuple[Length, ...]
     """Largest size given to the network at once, pixels."""
 
-    overlap: tuple[Annotated[int, Field(ge=0)], ...]
+    overlap: tuple[Annotated[int, Field(ge=0, le=MOST_AXIS)], ...]
     """Least overlap of neighbouring tiles, pixels."""
+
+    decoding: Decoding | None = None
+    """How maps become objects, where the search on the validation cases begins; None: there are no objects."""
 
     fingerprint: Fingerprint
     """What the decisions were made on."""
@@ -139,12 +161,32 @@ class Plan(BaseModel):
         return self.labels.classes
 
     @property
+    def maps(self) -> int:
+        """What the network gives beside a logit per class: the maps that tell objects apart."""
+        return MAPS if self.task == "objects" else 0
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output: classes, then maps."""
+        return self.classes + self.maps
+
+    @property
     def stride(self) -> tuple[int, ...]:
         """Total stride of the network per axis."""
         total = [1] * self.dims
         for step in self.strides:
             total = [a * b for a, b in zip(total, step, strict=True)]
         return tuple(total)
+
+    @property
+    def weights(self) -> int:
+        """About how many weights the network has: those of the convolutions of encoder and decoder."""
+        total, below = 0, self.channels
+        for width, kernel in zip(self.width, self.kernels, strict=False):
+            # A level of the decoder takes what is skipped and what comes from below, twice as wide at most.
+            total += prod(kernel) * (below * width + (2 * self.convs + 1) * width * width)
+            below = width
+        return total
 
     def save(self, path: Path) -> None:
         """Write the plan as readable JSON."""
@@ -158,18 +200,22 @@ class Plan(BaseModel):
             PlanError: naming the file, the setting and its value.
         """
         try:
-            values = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            with path.open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
+            if len(content) > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES} bytes")
+            values = json.loads(content, object_pairs_hook=_each_once)
+        except (OSError, ValueError, RecursionError) as error:
             raise PlanError(
                 f"{path} cannot be read as a plan: {error}", hint="give the folder that `uvea train` wrote"
             ) from None
         if not isinstance(values, dict):
             raise PlanError(f"{path} holds no plan", hint="give the folder that `uvea train` wrote")
-        return cls.make(values, where=str(path))
+        return cls.make(values, where=str(path), strict=True)
 
     @classmethod
-    def make(cls, values: Mapping[str, Any], *, where: str) -> Self:
-        """Check values and freeze them; `where` is named in the error."""
+    def make(cls, values: Mapping[str, Any], *, where: str, strict: bool = False) -> Self:
+        """Check values and freeze them; `where` is named in the error. Strict: what was JSON, "1" is no number."""
         ours = cls.model_fields["format"].default
         if (theirs := values.get("format", ours)) != ours:
             raise PlanError(
@@ -183,7 +229,7 @@ class Plan(BaseModel):
                 hint=f"remove them; known settings are {', '.join(sorted(cls.model_fields))}",
             )
         try:
-            plan = cls.model_validate(values)
+            plan = cls.model_validate_json(json.dumps(values), strict=True) if strict else cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
@@ -257,7 +303,13 @@ class Plan(BaseModel):
                 f"not {len(self.strides)} and {len(self.kernels)}",
                 hint="set width alone, and strides and kernels follow",
             )
-        if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
+        if self.graph is None and self.weights > MOST_WEIGHTS:
+            raise PlanError(
+                f"{where}: width, kernels and convs make a network of {self.weights:.2g} weights",
+                hint=f"use smaller ones: {MOST_WEIGHTS:,} weights at most",
+            )
+        self._check_graph(where)
+        if self.graph is None and any(size % 2 == 0 for kernel in self.kernels for size in kernel):
             raise PlanError(
                 f"{where}: kernels has an even size: {shown(self.kernels)}", hint="use odd sizes, such as 3"
             )
@@ -271,10 +323,62 @@ class Plan(BaseModel):
                 f"{where}: the loss soft_dice counts all classes alike and takes no class_weights",
                 hint="set class_weights=none, or loss=dice_and_cross_entropy",
             )
+        self._check_task(where)
         if any(axis not in range(self.dims) for axis in self.mirror_axes):
             raise PlanError(
                 f"{where}: mirror_axes {shown(self.mirror_axes)} are not axes of {self.dims}D data",
                 hint=f"use numbers from 0 to {self.dims - 1}",
+            )
+
+    def _check_task(self, where: str) -> None:
+        if self.task == "semantic":
+            if self.decoding is not None:
+                raise PlanError(
+                    f"{where}: decoding is about objects, and the task is semantic",
+                    hint="leave decoding out, or set task=objects",
+                )
+            return
+        if self.decoding is None:
+            raise PlanError(
+                f"{where}: the task is objects, and there is no decoding",
+                hint='set decoding="gap=0.25 min_size=20", or leave it to be decided',
+            )
+        if self.border_weight:
+            raise PlanError(
+                f"{where}: border_weight is {self.border_weight:g}, and objects are told apart by a map of their own",
+                hint="set border_weight=0, or task=semantic",
+            )
+        if self.graph is not None:
+            raise PlanError(
+                f"{where}: a network that is given by its layers has no maps of objects", hint="set task=semantic"
+            )
+
+    def _check_graph(self, where: str) -> None:
+        if self.graph is None:
+            if self.optimizer == "adam":
+                raise PlanError(
+                    f"{where}: optimizer=adam is for networks that are given by their layers",
+                    hint='use adamw, or uvea.train(x, y, preset="mini")',
+                )
+            return
+        grids = grids_of(self.graph)
+        image, logits = grids[self.graph.layers[0].name], grids[self.graph.layers[-1].name]
+        if (self.dims, self.channels) != (2, image.channels):
+            raise PlanError(
+                f"{where}: the graph takes images of {image.channels} channel(s) in 2D, "
+                f"not of {self.channels} in {self.dims}D",
+                hint="import the network again",
+            )
+        if logits.channels != self.classes and (logits.channels, self.classes) != (1, 2):
+            raise PlanError(
+                f"{where}: the graph gives {logits.channels} logits for {self.classes} classes: "
+                f"{', '.join(self.labels.names)}",
+                hint="name one class per logit, background first; one logit stands for two classes",
+            )
+        if stride_of(grids) != self.stride:
+            raise PlanError(
+                f"{where}: the strides come to {shown(self.stride)}, those of the graph to {shown(stride_of(grids))}",
+                hint="import the network again",
             )
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -282,7 +386,17 @@ class Plan(BaseModel):
         texts = {name: shown(value) for name, value in self.model_dump().items()}
         schemes = list(map(str, self.normalization))
         texts["normalization"] = " ; ".join(schemes if len(set(schemes)) > 1 else schemes[:1])
+        texts["graph"] = "none" if self.graph is None else f"{len(self.graph.layers)} layers"
         return [(name, texts[name], self.reasons[name]) for name in type(self).model_fields if name in self.reasons]
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object that says no key twice, of which readers would believe different ones."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r:.100} is there twice")
+    return found
 
 
 def _example(plan: type[Plan], name: str) -> str:
@@ -301,6 +415,7 @@ def _example(plan: type[Plan], name: str) -> str:
         "learning_rate": "0.001",
         "ema": "0.99",
         "foreground": "0.33",
+        "decoding": '"gap=0.25 min_size=20"',
     }
     kind = plan.model_fields[name].annotation
     choices = [str(choice) for choice in get_args(kind)]

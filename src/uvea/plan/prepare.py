@@ -3,13 +3,16 @@
 channels -> resample to the plan's spacing -> normalise
 """
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
-from uvea.arrays.labels import LabelMap
+from uvea.arrays.labels import LARGEST_ID, LabelMap
 from uvea.arrays.normalize import normalize
 from uvea.arrays.resample import resample_image, resample_labels
-from uvea.errors import ImageError, ShapeError
+from uvea.errors import DatasetError, ImageError, ShapeError
+from uvea.images.format import MAX_PIXELS
 from uvea.images.image import Image
 from uvea.plan.plan import Plan
 
@@ -54,14 +57,40 @@ def prepare_image(image: Image, plan: Plan, *, where: str) -> NDArray[np.float32
     return normalize(array, plan.normalization)
 
 
-def prepare_mask(mask: Image, plan: Plan, *, where: str, like: Image) -> NDArray[np.int16]:
-    """The classes of a mask on the grid that `like`, its image, is prepared to; (...) int16."""
+def prepare_mask(mask: Image, plan: Plan, *, where: str, like: Image) -> NDArray[np.integer]:
+    """What `encode_truth` makes of a mask, on the grid that `like`, its image, is prepared to; (...)."""
     if mask.shape != like.shape:
         raise ShapeError(
             f"{where} is {_times(mask.shape)}, its image {_times(like.shape)} ({like.axes})",
             hint="check that both were exported from the same file",
         )
-    return resample_labels(encode_mask(mask, plan.labels, where=where), grid_of(like, plan))
+    return resample_labels(encode_truth(mask, plan, where=where), grid_of(like, plan))
+
+
+def encode_truth(mask: Image, plan: Plan, *, where: str) -> NDArray[np.integer]:
+    """What a network is to find, on the mask's own grid (...): classes int16, or numbers of objects int32.
+
+    In a time series an object has another number in each frame: nothing is followed through time.
+
+    Raises:
+        DatasetError: as `LabelMap.encode_objects`, or if that makes too many numbers.
+    """
+    if plan.task == "semantic":
+        return encode_mask(mask, plan.labels, where=where)
+    if mask.axes[0] != "t":
+        return plan.labels.encode_objects(mask.array, where=where)
+    frames = [plan.labels.encode_objects(mask.array[:, frame], where=where) for frame in range(mask.shape[0])]
+    before, kinds = 0, plan.classes - 1
+    for ids in frames:
+        highest = int(ids.max(initial=0))
+        ids[ids > 0] += before
+        # The class of an object follows from its number, see `classes_of`.
+        before += -(-highest // kinds) * kinds
+    if before > LARGEST_ID:
+        raise DatasetError(
+            f"{where} has more than {LARGEST_ID} numbers of objects in all its frames", hint="cut it into shorter parts"
+        )
+    return np.stack(frames)
 
 
 def encode_mask(mask: Image, labels: LabelMap, *, where: str) -> NDArray[np.int16]:
@@ -74,17 +103,24 @@ def grid_of(image: Image, plan: Plan) -> tuple[int, ...]:
     """Spatial size of an image at the plan's spacing; its own size where there is nothing to resample.
 
     A volume that is predicted slice by slice keeps its number of slices.
+
+    Raises:
+        ImageError: if the pixel size in the file would make an image of more than `MAX_PIXELS`.
     """
     if plan.spacing is None or image.unit != plan.unit:
         return image.shape
     last = len(image.shape) - plan.dims
     sizes = zip(image.shape[last:], image.spacing[last:], plan.spacing, strict=True)
     # A hundredth of a pixel of rounding in a header is not worth a resampling.
-    scaled = tuple(
-        length if abs(have / want - 1) < 0.01 else max(1, round(length * have / want)) for length, have, want in sizes
-    )
-    return (*image.shape[:last], *scaled)
+    real = [length if abs(have / want - 1) < 0.01 else length * have / want for length, have, want in sizes]
+    if not prod(max(length, 1) for length in real) * prod(image.shape[:last]) <= MAX_PIXELS:
+        raise ImageError(
+            f"an image of {_times(image.shape)} pixels of {_times(image.spacing)} {image.unit} would become one of "
+            f"{'×'.join(f'{length:.3g}' for length in real)} at the {_times(plan.spacing)} {plan.unit} of the training",
+            hint="correct the pixel size in the file, or downscale the image",
+        )
+    return (*image.shape[:last], *(max(1, round(length)) for length in real))
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
+def _times(shape: tuple[float, ...]) -> str:
+    return "×".join(f"{length:.10g}" for length in shape)

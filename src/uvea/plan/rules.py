@@ -17,6 +17,7 @@ from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import PlanError
 from uvea.plan.budget import DEFAULT_MINUTES, Budget
+from uvea.plan.decoding import MAPS, Decoding
 from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.machine import Machine
 from uvea.plan.memory import Network, patch_bytes, prediction_bytes, step_bytes, weight_bytes
@@ -47,6 +48,9 @@ MEMORY_SHARE = 0.5
 
 ACCELERATOR_SHARE = 0.8
 """The same of an accelerator's memory, where no images are kept."""
+
+SMALLEST_SHARE = 0.05
+"""Share of the usual size of an object under which a piece is none, until the validation cases say better."""
 
 FEW_CLASSES_PIXELS = 0.01
 """A class with a smaller share of the pixels than this is rare."""
@@ -90,6 +94,7 @@ def decide(
         return values[name]
 
     gpu = machine.accelerator is not None
+    task = settle("task", lambda: _task(labels))
     dims = settle("dims", lambda: _dims(fingerprint))
     if dims == 3 and fingerprint.axes != "zyx":
         raise PlanError(
@@ -117,7 +122,7 @@ def decide(
             strides = said["strides"]
         return Network(
             channels=fingerprint.channels,
-            classes=labels.classes,
+            classes=labels.classes + (MAPS if task == "objects" else 0),
             width=width,
             strides=strides,
             kernels=kernels,
@@ -148,7 +153,7 @@ def decide(
     settle("deep_supervision", lambda: (True, "levels that are trained directly learn in fewer steps, see docs/log.md"))
     settle("loss", lambda: ("dice_and_cross_entropy", "Dice follows the score, cross-entropy steadies it"))
     settle("class_weights", lambda: _class_weights(fingerprint, labels, loss=values["loss"]))
-    settle("border_weight", lambda: (0.0, "off; 10 is that of the U-Net paper, for thin gaps between objects"))
+    settle("border_weight", lambda: _border_weight(task))
     settle("foreground", lambda: _foreground(fingerprint))
     settle("optimizer", lambda: ("adamw", "reaches a good model in few steps"))
     settle("learning_rate", lambda: (0.004, "of those tried it went furthest in few steps, see docs/log.md"))
@@ -175,6 +180,7 @@ def decide(
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
     settle("tile", lambda: _fitting_tile(_tile(patch, strides, gpu=gpu), network, patch, machine))
     settle("overlap", lambda: _overlap(values["tile"], patch))
+    settle("decoding", lambda: _decoding(fingerprint, task))
     for name in ("minutes", "epochs", "steps"):
         value = getattr(budget, name)
         values[name] = value
@@ -215,6 +221,7 @@ def _parse(name: str, text: str) -> Any:
         "unit",
         "reasons",
         "fingerprint",
+        "graph",
         "minutes",
         "epochs",
         "steps",
@@ -234,6 +241,8 @@ def _parse(name: str, text: str) -> Any:
         return () if name in ("mirror_axes", "strides") else None
     if not plain:
         raise PlanError(f"{name} is set to nothing", hint=f"give a value after --set {name}=")
+    if name == "decoding" and plain[0] != "{":
+        return _named(plain, "decoding")
     if name == "normalization" and plain[0] != "[":
         return tuple(_scheme(part) for part in plain.split(";"))
     if plain.lower() in ("yes", "true", "on"):
@@ -261,6 +270,17 @@ def _scheme(text: str) -> dict[str, Any]:
     return scheme
 
 
+def _named(text: str, name: str) -> dict[str, Any]:
+    """Settings with names of their own: "gap=0.2 min_size=20"."""
+    found = {}
+    for word in text.split():
+        key, equals, value = word.partition("=")
+        if not (key and equals and value):
+            raise PlanError(f"{name} has {word!r}, which is not NAME=VALUE", hint='use "gap=0.25 min_size=20"')
+        found[key] = _number(name, value)
+    return found
+
+
 def _number(name: str, text: str) -> Any:
     for kind in (int, float):
         try:
@@ -276,6 +296,28 @@ def _check_count(name: str, values: tuple[float, ...] | None, dims: int) -> None
             f"{name} cannot be {shown(values)}: {dims} numbers are needed, one per axis",
             hint=f"use --set {name}={','.join([shown(values[-1]) if values else '64'] * dims)}",
         )
+
+
+def _task(labels: LabelMap) -> tuple[str, str]:
+    if labels.kind == "instances":
+        return "objects", "the masks number their objects: they are told apart, not only coloured"
+    return "semantic", "mask values are classes; objects tells apart what does not touch in the masks, too"
+
+
+def _border_weight(task: str) -> tuple[float, str]:
+    if task == "objects":
+        return 0.0, "off: a map of its own learns the borders between objects"
+    return 0.0, "off; 10 is that of the U-Net paper, for thin gaps between objects"
+
+
+def _decoding(fingerprint: Fingerprint, task: str) -> tuple[Decoding | None, str]:
+    if task == "semantic":
+        return None, "classes are not told apart into objects"
+    smallest = round(SMALLEST_SHARE * fingerprint.object_size)
+    return Decoding(min_size=smallest), (
+        f"until the validation cases decide: half of the objects have {fingerprint.object_size:g} pixels or more, "
+        f"and pieces of less than {SMALLEST_SHARE:.0%} of that are seldom objects"
+    )
 
 
 def _dims(fingerprint: Fingerprint) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from uvea.reports.figures import Strip, draw_curve, draw_strip
 from uvea.reports.overlays import class_colour
 from uvea.reports.page import render, write_page
-from uvea.reports.panels import Example, draw, error_legend
+from uvea.reports.panels import Example, draw, error_legend, object_legend
 
 
 def training_report(
@@ -27,6 +27,8 @@ def training_report(
     findings: Sequence[tuple[str, str, str]] | None = None,
     classes: Sequence[str] = (),
     details: Mapping[str, object] | None = None,
+    lead: tuple[str, str] = ("dice", "Dice"),
+    trials: tuple[Sequence[float], Sequence[float]] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write one self-contained HTML file.
@@ -36,13 +38,16 @@ def training_report(
         title: heading of the page, such as the name of the dataset.
         summary: the figures to see first, name to value, the most important one first.
         plan_rows: (name, value, reason) of each decision.
-        history: rows with the keys step, loss, val_dice and lr; each may be missing or None.
+        history: rows with the keys step, loss, val_dice, val_mean_ap and lr; each may be missing or None.
         examples: shown from the worst (by the mean of their scores) to the best.
-        scores: rows of one table with the same keys; where these are case, class and dice, their spread is drawn.
+        scores: rows of one table with the same keys; where these are case, class and that of `lead`, their spread is
+            drawn.
         findings: (severity, problem, hint), severity "error" or "warning"; empty says that nothing was found, None is
             silent.
         classes: names, background first; made up where they are missing.
         details: anything else worth keeping, such as versions and the machine.
+        lead: key in `scores` and name of the figure that matters most; larger is better.
+        trials: of the search for the way objects are decoded: values of `gap`, and the mean AP at each.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -51,7 +56,10 @@ def training_report(
     """
     classes = _all_names(classes, examples)
     steps = [row.get("step") for row in history]
-    loss, dice, rate = ([row.get(key) for row in history] for key in ("loss", "val_dice", "lr"))
+    loss, dice, precision, rate = (
+        [row.get(key) for row in history] for key in ("loss", "val_dice", "val_mean_ap", "lr")
+    )
+    gaps, found = trials or ((), ())
     pictures = [draw(example, classes) for example in sorted(examples, key=_quality)]
     page = render(
         "training.html.j2",
@@ -63,7 +71,9 @@ def training_report(
                 curve
                 for curve in (
                     draw_curve(steps, loss, title="Training loss", x_label="step"),
+                    draw_curve(steps, precision, title="Validation mean AP", x_label="step", larger_is_better=True),
                     draw_curve(steps, dice, title="Validation Dice", x_label="step", larger_is_better=True),
+                    draw_curve(gaps, found, title="Mean AP by gap of decoding", x_label="gap", larger_is_better=True),
                 )
                 if curve is not None
             ],
@@ -71,10 +81,12 @@ def training_report(
             "pictures": pictures,
             "legend": [(name, class_colour(number)) for number, name in enumerate(classes[1:], start=1)],
             "errors": error_legend(pictures),
+            "objects": object_legend(pictures),
+            "lead": lead[1],
             "plan_rows": plan_rows,
             "findings": None if findings is None else sorted(findings, key=lambda finding: finding[0] != "error"),
-            "scores": sorted(scores, key=_score_of_row),
-            "strip": _spread(scores),
+            "scores": sorted(scores, key=lambda row: _score_of_row(row, lead[0])),
+            "strip": _spread(scores, lead),
             "details": details or {},
         },
     )
@@ -87,17 +99,17 @@ def _quality(example: Example) -> float:
     return sum(values) / len(values) if values else math.inf
 
 
-def _score_of_row(row: Mapping[str, object]) -> float:
-    value = row.get("dice")
+def _score_of_row(row: Mapping[str, object], key: str) -> float:
+    value = row.get(key)
     return float(value) if isinstance(value, Real) and not math.isnan(value) else math.inf
 
 
-def _spread(scores: Sequence[Mapping[str, object]]) -> Strip | None:
+def _spread(scores: Sequence[Mapping[str, object]], lead: tuple[str, str]) -> Strip | None:
     groups: dict[str, list[tuple[str, float]]] = {}
     for row in scores:
-        if isinstance(value := row.get("dice"), Real):
+        if isinstance(value := row.get(lead[0]), Real):
             groups.setdefault(str(row.get("class", "")), []).append((str(row.get("case", "")), float(value)))
-    return draw_strip(groups, quantity="Dice per case")
+    return draw_strip(groups, quantity=f"{lead[1]} per case")
 
 
 def _all_names(classes: Sequence[str], examples: Sequence[Example]) -> list[str]:

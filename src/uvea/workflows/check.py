@@ -6,17 +6,18 @@ Training starts with the same report, so what `uvea check` shows is what a train
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uvea.arrays.axes import check_letters
 from uvea.arrays.labels import LabelMap
-from uvea.datasets.case import DataOptions, Dataset, Finding
+from uvea.datasets.case import Case, DataOptions, Dataset, Finding
+from uvea.datasets.check import LEAKS
 from uvea.datasets.check import check as find_faults
 from uvea.datasets.discover import NO_OPTIONS, discover
 from uvea.datasets.duplicates import exact_copies, near_copies, neighbours_alike
-from uvea.datasets.split import Split, neighbour_pairs, split_from_file, splits_from_file
+from uvea.datasets.split import Split, held_out, neighbour_pairs, split_from_file, splits_from_file
 from uvea.datasets.split import folds as choose_folds
 from uvea.datasets.split import split as choose_split
 from uvea.datasets.survey import CaseFacts, Survey
@@ -42,6 +43,12 @@ class CheckReport:
 
     splits: tuple[Split, ...]
     """How it would be divided: one, or one per fold; none where it cannot be, which is an error among the findings."""
+
+    leaks: tuple[Finding, ...] = ()
+    """Those findings that would have stopped a training if they had not been allowed; warnings."""
+
+    unopened: tuple[str, ...] = ()
+    """Names of the cases to test on, where they were not opened."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -77,6 +84,8 @@ def check(
     options: DataOptions = NO_OPTIONS,
     split_file: Path | None = None,
     folds: int = 1,
+    allow_leak: bool = False,
+    open_test: bool = True,
     listen: Listener = silent,
 ) -> CheckReport:
     """Find, read and judge a dataset; nothing is written.
@@ -86,6 +95,8 @@ def check(
         options: what the user says about the data.
         split_file: the user's own split, CSV or JSON; with folds, a JSON list of them.
         folds: 1, or the number of parts for cross-validation.
+        allow_leak: makes groups and copies on both sides of the user's own split warnings, which are errors.
+        open_test: off for a training: no file of a case to test on is opened, and the report has none of them.
         listen: told how many cases were read.
 
     Raises:
@@ -95,36 +106,80 @@ def check(
     """
     if options.axes is not None:
         check_letters(options.axes)
-    dataset = discover(Path(source), options=options)
+    dataset, unopened = find(source, options=options, split_file=split_file, open_test=open_test)
     survey = read_all(
         dataset, options=options, advance=lambda done, total: listen(Progress("reading the data", done, total))
     )
+    every = (*dataset.cases, *unopened)
     near = near_copies(survey)
     splits: tuple[Split, ...] = ()
     problems: list[Finding] = []
     if split_file is not None:
-        splits = _read_splits(split_file, dataset, folds)
+        splits = _read_splits(split_file, every, folds)
     else:
         consecutive = neighbours_alike(survey, neighbour_pairs(dataset.cases))
         copies = [*exact_copies(survey), *near]
         try:
             if folds == 1:
-                splits = (choose_split(dataset.cases, consecutive=consecutive, copies=copies),)
+                splits = (choose_split(every, consecutive=consecutive, copies=copies),)
             else:
-                splits = tuple(choose_folds(dataset.cases, folds, consecutive=consecutive, copies=copies))
+                splits = tuple(choose_folds(every, folds, consecutive=consecutive, copies=copies))
         except DatasetError as error:
-            if folds != 1 and any(case.mask for case in dataset.cases):
+            if folds != 1 and any(case.mask for case in every):
                 raise
             problems.append(Finding(severity="error", kind="split", problem=error.problem, hint=error.hint))
-    findings = find_faults(dataset, survey, splits=splits, near=near)
-    return CheckReport(dataset=dataset, survey=survey, findings=(*findings, *problems), splits=splits)
+    findings = [*find_faults(dataset, survey, splits=splits, near=near, unopened=unopened), *problems]
+    leaks = []
+    for place, finding in enumerate(findings):
+        if allow_leak and finding.severity == "error" and finding.kind in LEAKS:
+            hint = "this was allowed, and the report says so"
+            findings[place] = replace(finding, severity="warning", hint=hint)
+            leaks.append(findings[place])
+    return CheckReport(
+        dataset=dataset,
+        survey=survey,
+        findings=tuple(findings),
+        splits=splits,
+        leaks=tuple(leaks),
+        unopened=tuple(case.name for case in unopened),
+    )
 
 
-def _read_splits(path: Path, dataset: Dataset, folds: int) -> tuple[Split, ...]:
+def find(
+    source: str | Path, *, options: DataOptions, split_file: Path | None = None, open_test: bool
+) -> tuple[Dataset, tuple[Case, ...]]:
+    """What is on disk, with the parts as the split file says them, and apart from it the cases that stay unopened."""
+    dataset = discover(Path(source), options=options)
+    test = held_out(dataset.cases, split_file)
+    cases = tuple(
+        replace(case, part="test" if case.name in test else None if case.part == "test" else case.part)
+        for case in dataset.cases
+    )
+    if open_test:
+        return replace(dataset, cases=cases), ()
+    kept, unopened = (tuple(case for case in cases if (case.part == "test") is tested) for tested in (False, True))
+    return replace(dataset, cases=kept), unopened
+
+
+def read_again(
+    source: Path, *, options: DataOptions, splits: Sequence[Split], unopened: Iterable[str], listen: Listener = silent
+) -> tuple[Dataset, Survey]:
+    """The cases of a training that was begun, read once more; those to test on stay unopened, also new ones."""
+    dataset = discover(source, options=options)
+    used = {name for split in splits for name in (*split.train, *split.val)}
+    left_out = set(unopened) | (held_out(dataset.cases) - used)
+    dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.name not in left_out))
+    survey = read_all(
+        dataset, options=options, advance=lambda done, total: listen(Progress("reading the data", done, total))
+    )
+    return dataset, survey
+
+
+def _read_splits(path: Path, cases: Iterable[Case], folds: int) -> tuple[Split, ...]:
     """As many splits as there are folds: the user said both, so they must agree."""
     if folds == 1:
-        return (split_from_file(path, dataset.cases),)
-    found = splits_from_file(path, dataset.cases)
+        return (split_from_file(path, cases),)
+    found = splits_from_file(path, cases)
     if len(found) != folds:
         raise DatasetError(
             f"--folds {folds}, but '{path}' holds {len(found)} split{'s' if len(found) > 1 else ''}",

@@ -4,7 +4,7 @@ model/ -> plan, networks, engine -> predict(image) -> mask
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import overload
@@ -14,20 +14,28 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from uvea.errors import ModelError, ShapeError
+from uvea.errors import ModelError, PlanError, ShapeError
 from uvea.images import read
 from uvea.images.image import Image
-from uvea.inference.segment import Engine, segment
-from uvea.inference.sliding_window import labels_of
+from uvea.inference.segment import Engine, Segmented, segment_source
+from uvea.inference.sliding_window import Network
+from uvea.inference.source import Source, source_of
 from uvea.models.build import build_network
 from uvea.models.device import Precision, choose_precision, find_device, keep_large_blocks
 from uvea.models.fold import fold_batch_norm
-from uvea.models.weights import load_weights
+from uvea.models.weights import check_weights, load_weights
+from uvea.objects.postprocess import clean
 from uvea.plan.plan import Plan
+from uvea.workflows.events import Listener, Message, silent
+from uvea.workflows.objects import Found, Grid, find_objects
+from uvea.workflows.postprocessing import Postprocessing, of_model
 from uvea.workflows.workspace import Workspace
 
 Picture = str | Path | NDArray[np.generic] | Image
 """A file, an array (c, y, x), (y, x), (c, z, y, x) or (z, y, x), or an image that was read."""
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+"""What networks can run in; "auto" is PyTorch, or OpenVINO for int8."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,10 +44,15 @@ class Model:
 
     folder: Path
     plan: Plan
-    networks: tuple[nn.Module, ...]
-    """One, or one per fold: the mean of their probabilities decides."""
+    networks: tuple[Network, ...]
+    """One, or one per fold: the mean of their probabilities decides. Modules of torch, unless another engine runs
+    them."""
 
     engine: Engine
+    """How they run, and what fits in memory here."""
+
+    after: Postprocessing = field(default_factory=Postprocessing)
+    """How objects are decoded, or masks are cleaned."""
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # text is a sequence too, of text
@@ -50,14 +63,15 @@ class Model:
     def predict(
         self, image: Picture | Sequence[Picture], *, mirror: bool = False
     ) -> NDArray[np.generic] | list[NDArray[np.generic]]:
-        """The mask of an image, or of many, with the values that the training masks had.
+        """The mask of an image, or of many, with the values that the training masks had; or its objects by number.
 
         Args:
             image: one picture, or a list of them; see `Picture`.
             mirror: average over mirrored copies; slower, often a little better.
 
         Returns:
-            (y, x) or (z, y, x); (3, ...) for colour-coded masks. A list where a list was given.
+            (y, x) or (z, y, x); (3, ...) for colour-coded masks. Objects are numbered from 1, uint16, or uint32 if
+            there are more than 65,535. A list where a list was given.
 
         Raises:
             ShapeError: for axes or channels that the model was not trained on.
@@ -71,48 +85,181 @@ class Model:
         return mask[0] if len(mask) == 1 else mask
 
     def probabilities(self, image: Picture, *, mirror: bool = False) -> NDArray[np.float32]:
-        """Class probabilities of one image: (k, ...) float32 in [0, 1], summing to one over the classes."""
+        """Class probabilities of one image: (k, ...) float32 in [0, 1], summing to one over the classes.
+
+        A model that tells objects apart gives two maps behind them: border and centre.
+        """
         read_image = _image(image, self.plan)
-        found = segment(self.networks, read_image, self.plan, engine=self.engine, mirror=mirror, where=_name(image))
-        array: NDArray[np.float32] = found.numpy()
-        return array
+        source = source_of(read_image, self.plan, where=_name(image))
+        found = self.segment(source, read_image.shape, mirror=mirror, mask=False, probabilities=True).probabilities
+        assert found is not None
+        return found
 
     def mask_of(self, image: Image, *, mirror: bool = False, where: str = "the image") -> Image:
         """The mask of an image as an image with the same geometry, (1, ...), or (3, ...) for colours."""
-        found = segment(self.networks, image, self.plan, engine=self.engine, mirror=mirror, where=where)
-        return image.with_array(self.plan.labels.decode(labels_of(found)))
+        source = source_of(image, self.plan, where=where)
+        found = self.segment(source, image.shape, mirror=mirror, grid=Grid.of(image)).mask
+        assert found is not None
+        return image.with_array(found)
+
+    def objects_of(self, probabilities: NDArray[np.float32], *, grid: Grid | None = None) -> Found:
+        """Decode what `probabilities` gave, by `after.decoding`, without the network.
+
+        Args:
+            probabilities: (k + 2, ...).
+            grid: axes and spacing of the image; None for pixels, and three axes of space.
+
+        Raises:
+            ModelError: if the model does not tell objects apart.
+            ShapeError: if there are other channels than the network has.
+        """
+        if self.after.decoding is None:
+            raise ModelError(
+                f"{self.folder} finds classes and no objects", hint="train on masks that number their objects"
+            )
+        if len(probabilities) != self.plan.outputs:
+            raise ShapeError(
+                f"{len(probabilities)} channels cannot be decoded, the network gives {self.plan.outputs}",
+                hint="give what `uvea predict --keep-probabilities` of this model wrote",
+            )
+        dims = probabilities.ndim - 1
+        grid = grid or Grid(axes="zyx"[-dims:], spacing=(1.0,) * dims)
+        return find_objects(probabilities, self.after.decoding, classes=self.plan.classes, grid=grid)
+
+    def segment(
+        self,
+        source: Source,
+        shape: Sequence[int],
+        *,
+        mirror: bool = False,
+        mask: bool = True,
+        probabilities: bool = False,
+        grid: Grid | None = None,
+        listen: Listener = silent,
+    ) -> Segmented:
+        """Mask or probabilities, or both, of an image of spatial size `shape`, in one pass over its tiles.
+
+        Objects need the grid of the image, see `objects_of`, and the probabilities of all of it in memory.
+        """
+        of_objects = self.plan.task == "objects"
+        found = segment_source(
+            self.networks,
+            source,
+            self.plan,
+            shape=shape,
+            engine=self.engine,
+            mirror=mirror,
+            mask=mask and not of_objects,
+            probabilities=probabilities or of_objects,
+            tell=lambda text: listen(Message(text, "warning")),
+        )
+        if mask and of_objects:
+            assert found.probabilities is not None
+            ids = numbered(self.objects_of(found.probabilities, grid=grid))
+            return replace(found, mask=ids[None])
+        if found.mask is not None and self.after.cleaning:
+            labels = self.plan.labels.encode(found.mask)
+            return replace(found, mask=self.plan.labels.decode(clean(labels, self.after.cleaning)))
+        return found
 
 
-def load(path: str | Path, *, device: str | None = None) -> Model:
+def numbered(found: Found) -> NDArray[np.generic]:
+    """Objects by number in the smallest type of masks that holds them, uint16 or uint32."""
+    return found.ids.astype(np.uint16 if len(found.classes) <= 1 << 16 else np.uint32)
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str | None = None,
+    engine: str = "auto",
+    int8: bool = False,
+    listen: Listener = silent,
+) -> Model:
     """Load a model folder.
 
     Args:
         path: what `uvea train --out` wrote. With folds, all of them are used.
         device: "cpu", "cuda", "cuda:1" or "mps"; None takes the best there is.
+        engine: "torch", tuned for this machine; "openvino" or "onnxruntime", on the processor; "auto" is torch. The
+            first time, another engine takes a few seconds to convert the network and to compare it with PyTorch's.
+        int8: run in int8, with OpenVINO. The first time this needs the data of the training, and as long as it takes
+            to predict the validation cases twice; it is refused if their Dice falls by more than 0.002.
+        listen: told about the above.
 
     Raises:
-        ModelError: if it is not a model, or its weights do not fit.
-        PlanError: if its plan cannot be read, or the device does not exist.
+        ModelError: if it is not a model, its weights do not fit, an engine is not installed or not right, or int8
+            costs too much.
+        PlanError: if its plan cannot be read, or the device or engine does not exist.
     """
+    _check_engine(engine, device, int8=int8)
     space = Workspace(Path(path))
     plan = space.load_plan()
     keep_large_blocks()
-    where = find_device(device)
+    where = find_device("cpu" if int8 or engine in ("openvino", "onnxruntime") else device)
     spaces = [one for one in space.folds() if one.weights.exists()]
     if not spaces:
         raise ModelError(f"{path} has no weights yet", hint=f"let the training finish: `uvea train --resume {path}`")
-    networks = []
+    networks: list[nn.Module] = []
     for one in spaces:
+        with torch.device(
+            "meta"
+        ):  # a plan may claim a network of gigabytes: the file must have it before memory is taken
+            check_weights(one.weights, build_network(plan))
         network = build_network(plan)
         load_weights(one.weights, network)
         networks.append(network)
+    after = of_model(spaces, plan)
+    if int8 or engine in ("openvino", "onnxruntime"):
+        made = _in_other_engine(space, spaces, networks, plan, engine=engine, int8=int8, listen=listen)
+        return replace(made, after=after)
     precision = choose(plan, networks[0], where, training=False)
     return Model(
         folder=Path(path),
         plan=plan,
         networks=tuple(ready(n, precision, where) for n in networks),
         engine=engine_for(precision, where),
+        after=after,
     )
+
+
+def _check_engine(engine: str, device: str | None, *, int8: bool) -> None:
+    if engine not in ENGINES:
+        raise PlanError(f"there is no engine {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
+    if int8 and engine not in ("auto", "openvino"):
+        raise PlanError(f"{engine} does not run int8", hint="leave out --engine, or use --engine openvino")
+    other = int8 or engine in ("openvino", "onnxruntime")
+    if other and device not in (None, "cpu"):
+        raise PlanError(
+            f"{'int8' if int8 else engine} runs on the processor, not on {device}",
+            hint="leave out --device, or use --engine torch",
+        )
+
+
+def _in_other_engine(
+    space: Workspace,
+    spaces: Sequence[Workspace],
+    networks: Sequence[nn.Module],
+    plan: Plan,
+    *,
+    engine: str,
+    int8: bool,
+    listen: Listener,
+) -> Model:
+    # Imported here because int8 needs all that reads and scores data.
+    from uvea.workflows.engines import onnx_network, openvino_network
+    from uvea.workflows.int8 import int8_network
+
+    cpu = torch.device("cpu")
+    found: list[Network] = []
+    for number, (one, network) in enumerate(zip(spaces, networks, strict=True)):
+        if int8:
+            found.append(int8_network(one, number, network.eval(), plan, run=space, listen=listen))
+        elif engine == "openvino":
+            found.append(openvino_network(one, network.eval(), plan, listen=listen))
+        else:
+            found.append(onnx_network(one, network.eval(), plan, listen=listen))
+    return Model(folder=space.folder, plan=plan, networks=tuple(found), engine=Engine(device=cpu, channels_last=False))
 
 
 def choose(plan: Plan, network: nn.Module, device: torch.device, *, training: bool) -> Precision:

@@ -4,7 +4,7 @@ source -> check -> fingerprint -> plan
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
@@ -41,6 +41,11 @@ class PlanReport:
         """Warnings about the data."""
         return self.check.findings
 
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        """Those of them that were allowed and make the scores too good."""
+        return self.check.leaks
+
 
 def plan(
     source: str | Path,
@@ -50,6 +55,7 @@ def plan(
     overrides: Mapping[str, object] | None = None,
     split_file: Path | None = None,
     folds: int = 1,
+    allow_leak: bool = False,
     seed: int = 42,
     device: str | None = None,
     listen: Listener = silent,
@@ -63,6 +69,7 @@ def plan(
         overrides: decisions of the user by name, as text or as they are in the plan: "64,64" or (64, 64).
         split_file: the user's own split, or splits where there are folds.
         folds: 1, or the number of parts for cross-validation.
+        allow_leak: plans also where groups or copies are on both sides of the user's own split.
         seed: of the training.
         device: to plan for; None takes the best there is.
         listen: told how far it is.
@@ -74,7 +81,15 @@ def plan(
     target = find_device(device)  # refused before anything is read
     settings = {name: _typed(said) for name, said in (overrides or {}).items()}
     read_settings(settings)  # refused before anything is read
-    report = check(source, options=options, split_file=split_file, folds=folds, listen=listen)
+    report = check(
+        source,
+        options=options,
+        split_file=split_file,
+        folds=folds,
+        allow_leak=allow_leak,
+        open_test=False,
+        listen=listen,
+    )
     if report.errors:
         first = report.errors[0]
         more = f" (and {len(report.errors) - 1} more)" if len(report.errors) > 1 else ""
@@ -106,4 +121,10 @@ def data_hash(survey: Survey) -> str:
     digest = blake2b(digest_size=16)
     for fact in sorted(survey.facts, key=lambda fact: fact.name):
         digest.update(f"{fact.name}\0{fact.image_hash}\0{fact.mask_hash}\n".encode())
-    return digest.hexdigest()
+    return f"blake2b:{digest.hexdigest()}"
+
+
+def split_hash(splits: Sequence[Split]) -> str:
+    """A name for who trains and who validates: changes when any case changes sides."""
+    text = json.dumps([[split.train, split.val] for split in splits])
+    return f"blake2b:{blake2b(text.encode(), digest_size=16).hexdigest()}"

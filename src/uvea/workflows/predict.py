@@ -1,25 +1,78 @@
 """Predict image files: masks in the format, geometry and names of the input.
 
-model + files -> read -> Model -> mask -> out/
+model + files -> read ahead -> Model -> written behind -> out/
+kept probabilities -> decode -> out/
 """
 
+import errno
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uvea.arrays.axes import check_letters
-from uvea.arrays.labels import LabelMap
 from uvea.datasets.discover import find_images
-from uvea.errors import OutputError
-from uvea.images import mask_suffix, read, read_channels, suffix_of, write
-from uvea.inference.segment import segment
-from uvea.inference.sliding_window import labels_of
+from uvea.datasets.names import check_output_names
+from uvea.durable import write_text, write_whole
+from uvea.errors import OutputError, PlanError, ShapeError, UveaError
+from uvea.images import check_inside, mask_suffix, read, read_channels, suffix_of, write
+from uvea.images.format import MAX_PIXELS
+from uvea.images.image import Image
+from uvea.inference.segment import Segmented
+from uvea.inference.source import Source, source_of
+from uvea.objects.outlines import geojson, imagej_rois
+from uvea.objects.outlines import outlines as trace
+from uvea.objects.table import as_csv, measure
+from uvea.plan.plan import Plan
 from uvea.workflows.events import Listener, Message, Progress, silent
-from uvea.workflows.model import Model, load
+from uvea.workflows.model import Model, load, numbered
+from uvea.workflows.objects import Grid, pictures
+from uvea.workflows.pipeline import PartlyDoneError, overlap
+from uvea.workflows.postprocessing import overruled
 from uvea.workflows.workspace import Workspace
+
+FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Faults of writing one file that the next would meet as well."""
+
+
+Kind = Literal["mask", "probabilities", "objects", "imagej", "geojson"]
+"""What a file holds."""
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+OUTLINES: dict[str, Kind] = {"imagej": "imagej", "geojson": "geojson"}
+
+PROBABILITIES = "_probabilities"
+"""Behind the name of an image."""
+
+LARGEST_16 = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image, and the files it becomes."""
+
+    name: str
+    paths: tuple[Path, ...]
+    """One, or one per channel."""
+
+    files: Mapping[Kind, Path]
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """All files, the mask first."""
+        return tuple(self.files.values())
+
+    def __str__(self) -> str:
+        """Where it is from."""
+        return str(self.paths[0])
 
 
 def predict_files(
@@ -28,13 +81,23 @@ def predict_files(
     *,
     out: str | Path,
     overwrite: bool = False,
+    resume: bool = False,
     probabilities: bool = False,
+    keep_probabilities: bool = False,
+    outlines: Sequence[str] = (),
+    after: Mapping[str, Any] | None = None,
     mirror: bool = False,
     axes: str | None = None,
+    max_pixels: int | None = None,
     device: str | None = None,
+    engine: str = "auto",
+    int8: bool = False,
     listen: Listener = silent,
 ) -> list[Path]:
-    """Write a mask for each image.
+    """Write a mask for each image; of a model that tells objects apart, their numbers and a table of them.
+
+    While one image is predicted the next is read and the last written. A file appears under its name when it is
+    complete, or not at all.
 
     Args:
         model: folder of a trained model, or the model itself.
@@ -42,75 +105,336 @@ def predict_files(
         out: folder of the masks, made if need be. A mask has the name and the format of its image; for formats
             that lose detail (JPEG), PNG; where PNG cannot hold the values of the training masks, TIFF.
         overwrite: whether masks that exist may be replaced; refused before anything is computed.
+        resume: leave out images whose files are there already and can be read to their end. Files that cannot are
+            replaced. Which model made them is not looked at.
         probabilities: also write `NAME_probabilities`, one channel per class, float32, beside each mask: TIFF for
-            pictures, else the format of the image.
+            pictures, else the format of the image. Of objects with two maps behind the classes: border and centre.
+        keep_probabilities: the same in 16 bits, 65535 for 1: half the size, and enough for `decode_files`.
+        outlines: of objects, also "imagej": `NAME_rois.zip`, and "geojson": `NAME.geojson`, which QuPath opens.
+        after: settings of what is done behind the network that overrule those of the model; see
+            `uvea.workflows.postprocessing.overruled`.
         mirror: average over mirrored copies.
         axes: axes of the files, overruling what they say.
+        max_pixels: images that declare more are not read, see `uvea.read`.
         device: where to run, if `model` is a folder.
+        engine: what to run in, if `model` is a folder; see `uvea.load`.
+        int8: run in int8, if `model` is a folder; see `uvea.load`.
         listen: told how far it is.
 
     Returns:
         The files written, in order.
 
     Raises:
-        UveaError: for models, images and outputs that cannot be used; what was written before stays, whole.
+        PartlyDoneError: if some of several images failed; the masks of all others are written.
+        UveaError: for models and outputs that cannot be used, and for the one image there is; what was written
+            before stays, whole.
     """
     if axes is not None:
         check_letters(axes)
-    loaded = model if isinstance(model, Model) else load(model, device=device)
+    if overwrite and resume:
+        raise OutputError("--overwrite replaces all masks and --resume none", hint="leave out one of the two")
+    loaded = model if isinstance(model, Model) else load(model, device=device, engine=engine, int8=int8, listen=listen)
     plan = loaded.plan
+    if after:
+        loaded = replace(loaded, after=overruled(loaded.after, plan, **after))
+    if probabilities and keep_probabilities:
+        raise OutputError(
+            "probabilities are wanted in 32 bits and in 16", hint="give --probabilities or --keep-probabilities"
+        )
+    kinds = _kinds(plan, outlines, probabilities=probabilities or keep_probabilities)
     sources = [images] if isinstance(images, str | Path) else list(images)
     found = find_images(sources, channels=plan.files)
     folder = Path(out)
-    targets = [_targets(folder, name, paths[0], plan.labels, probabilities=probabilities) for name, paths in found]
-    _refuse_inputs(targets, [path for _, paths in found for path in paths])
-    _refuse_outputs(folder, [target for pair in targets for target in pair], overwrite=overwrite)
+    jobs = [Job(name, paths, _files(folder, name, paths[0], plan, kinds)) for name, paths in found]
+    _refuse_names(folder, jobs)
+    _refuse_inputs([job.targets for job in jobs], [path for job in jobs for path in job.paths])
+    _refuse_outputs(folder, [path for job in jobs for path in job.targets], overwrite=overwrite, resume=resume)
     if Workspace(loaded.folder).unfinished():
         said = f"the training of {loaded.folder} has not ended: the best weights so far are used"
         listen(Message(f"{said}; `uvea train --resume {loaded.folder}` continues it", "warning"))
-    written: list[Path] = []
-    for done, ((name, paths), pair) in enumerate(zip(found, targets, strict=True)):
-        listen(Progress("predicting", done, len(found)))
-        image = read(paths[0], axes=axes) if len(paths) == 1 else read_channels(paths, axes=axes)
+    total, skipped = len(jobs), 0
+    if resume:
+        jobs = [job for job in jobs if not all(_is_whole(path) for path in job.targets)]
+        skipped = total - len(jobs)
+        listen(Message(f"{skipped} of {total} images are done already"))
+
+    def read_one(job: Job) -> tuple[Image, Source]:
+        several = len(job.paths) > 1
+        image = (
+            read_channels(job.paths, axes=axes, max_pixels=max_pixels)
+            if several
+            else read(job.paths[0], axes=axes, max_pixels=max_pixels)
+        )
+        return image, source_of(image, plan, where=str(job))
+
+    def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
+        image, source = given
         if plan.spacing is not None and image.unit != plan.unit:
             listen(
                 Message(
-                    f"{name} does not say its pixel size in {plan.unit}; it is taken to be that of the training, "
+                    f"{job.name} does not say its pixel size in {plan.unit}; it is taken to be that of the training, "
                     f"{'×'.join(f'{size:g}' for size in plan.spacing)} {plan.unit}",
                     "warning",
                 )
             )
-        result = segment(loaded.networks, image, plan, engine=loaded.engine, mirror=mirror, where=str(paths[0]))
-        write(pair[0], image.with_array(plan.labels.decode(labels_of(result))), overwrite=overwrite)
-        if probabilities:
-            write(pair[1], image.with_array(result.numpy()), overwrite=overwrite)
-        written += pair
-    listen(Progress("predicting", len(found), len(found)))
+        found = loaded.segment(
+            source,
+            image.shape,
+            mirror=mirror,
+            probabilities="probabilities" in kinds or plan.task == "objects",
+            grid=Grid.of(image),
+            listen=listen,
+        )
+        return image, found
+
+    def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
+        return _write(job, *made, plan, short=keep_probabilities, overwrite=overwrite or resume, listen=listen)
+
+    return _all_done(jobs, skipped, read=read_one, work=segment_one, write=write_one, listen=listen)
+
+
+def decode_files(
+    model: str | Path | Model,
+    probabilities: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    overwrite: bool = False,
+    outlines: Sequence[str] = (),
+    after: Mapping[str, Any] | None = None,
+    axes: str | None = None,
+    max_pixels: int | None = None,
+    listen: Listener = silent,
+) -> list[Path]:
+    """Decode objects anew from probabilities that `predict_files` kept, without running the network.
+
+    Args:
+        model: folder of a model that tells objects apart, or the model itself.
+        probabilities: files `NAME_probabilities.*`, folders or globs of them.
+        out: folder of the masks, `NAME.*` in the format of the probabilities.
+        overwrite: whether masks that exist may be replaced.
+        outlines: as for `predict_files`, as the rest.
+        after: see there.
+        axes: see there.
+        max_pixels: see there.
+        listen: see there.
+
+    Returns:
+        The files written, in order.
+
+    Raises:
+        PartlyDoneError, UveaError: as `predict_files`.
+    """
+    if axes is not None:
+        check_letters(axes)
+    loaded = model if isinstance(model, Model) else load(model, device="cpu", listen=listen)
+    plan = loaded.plan
+    if plan.task != "objects":
+        raise PlanError(
+            f"{loaded.folder} finds classes and no objects, there is nothing to decode",
+            hint="give a model that was trained on masks that number their objects",
+        )
+    loaded = replace(loaded, after=overruled(loaded.after, plan, **(after or {})))
+    sources = [probabilities] if isinstance(probabilities, str | Path) else list(probabilities)
+    found = [(name, paths) for name, paths in find_images(sources, channels=1) if name.endswith(PROBABILITIES)]
+    if not found:
+        raise OutputError(
+            f"there are no files NAME{PROBABILITIES}.* in {', '.join(map(str, sources))}",
+            hint="give what `uvea predict --keep-probabilities` wrote",
+        )
+    folder, kinds = Path(out), _kinds(plan, outlines, probabilities=False)
+    jobs = [
+        Job(name, paths, _files(folder, name.removesuffix(PROBABILITIES), paths[0], plan, kinds))
+        for name, paths in found
+    ]
+    _refuse_names(folder, jobs)
+    _refuse_inputs([job.targets for job in jobs], [path for job in jobs for path in job.paths])
+    _refuse_outputs(folder, [path for job in jobs for path in job.targets], overwrite=overwrite, resume=False)
+
+    def read_one(job: Job) -> Image:
+        image = read(job.paths[0], axes=axes, max_pixels=(max_pixels or MAX_PIXELS) * plan.outputs)
+        if image.channels != plan.outputs:
+            raise ShapeError(
+                f"{job.paths[0]} has {image.channels} channels, the network gives {plan.outputs}",
+                hint="give what `uvea predict --keep-probabilities` of this model wrote",
+            )
+        array = image.array.astype(np.float32)
+        return image.with_array(array / LARGEST_16 if image.array.dtype == np.uint16 else array)
+
+    def decode_one(job: Job, image: Image) -> tuple[Image, Segmented]:
+        given = np.asarray(image.array, np.float32)
+        decoded = loaded.objects_of(given, grid=Grid.of(image))
+        # The image itself is not there: its intensities are left out of the table.
+        empty = image.with_array(np.empty((0, *image.shape), np.uint8))
+        return empty, Segmented(mask=numbered(decoded)[None], probabilities=given)
+
+    def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
+        return _write(job, *made, plan, short=False, overwrite=overwrite, listen=listen)
+
+    return _all_done(jobs, 0, read=read_one, work=decode_one, write=write_one, listen=listen)
+
+
+def _all_done(
+    jobs: Sequence[Job],
+    skipped: int,
+    *,
+    read: Callable[[Job], Given],
+    work: Callable[[Job, Given], Made],
+    write: Callable[[Job, Made], tuple[Path, ...]],
+    listen: Listener,
+) -> list[Path]:
+    """Do all jobs; `skipped` others were done before."""
+    total = len(jobs) + skipped
+    written: list[Path] = []
+    failures: list[UveaError] = []
+    listen(Progress("predicting", skipped, total))
+    # Closed as soon as anything is raised here, so that threads do not go on behind it.
+    with closing(overlap(jobs, read=read, work=work, write=write)) as outcomes:
+        for done, outcome in enumerate(outcomes, start=skipped + 1):
+            if outcome.error is not None:
+                if total == 1 or _stops_all(outcome.error):
+                    raise outcome.error
+                failures.append(outcome.error)
+            written += outcome.result or ()
+            listen(Progress("predicting", done, total))
+    if failures:
+        raise PartlyDoneError(
+            f"{len(failures)} of {total} images could not be predicted; the others are done",
+            hint="mend or leave out those listed, then run the same command with --resume",
+            written=written,
+            failures=failures,
+        )
     return written
 
 
-def _targets(folder: Path, name: str, source: Path, labels: LabelMap, *, probabilities: bool) -> list[Path]:
-    mask = mask_suffix(source)
-    if mask == ".png" and labels.decode(np.zeros((1, 1), np.int16)).dtype not in (np.uint8, np.uint16):
-        mask = ".tif"
-    targets = [folder / f"{name}{mask}"]
+def _stops_all(error: UveaError) -> bool:
+    """Whether an error of one image is one of all: a full disk."""
+    cause = error.__cause__
+    return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FATAL
+
+
+def _refuse_names(folder: Path, jobs: Sequence[Job]) -> None:
+    """Refuse files that would be written elsewhere than into `folder`, or over each other on another system."""
+    targets = [path for job in jobs for path in job.targets]
+    check_output_names(path.relative_to(folder).as_posix() for path in targets)
+    check_inside(folder, targets)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file can be read to its end. Writing by renaming leaves whole files; a power cut or a copy may not."""
+    if not path.is_file():
+        return False
+    if path.suffix in (".csv", ".zip", ".geojson"):
+        return path.stat().st_size > 0
+    try:
+        read(path)
+    except UveaError:
+        return False
+    return True
+
+
+def _kinds(plan: Plan, outlines: Sequence[str], *, probabilities: bool) -> list[Kind]:
+    """What is written of each image."""
+    if unknown := [name for name in outlines if name not in OUTLINES]:
+        raise OutputError(f"there are no outlines of kind {unknown[0]!r}", hint=f"use {', '.join(OUTLINES)}")
+    if outlines and plan.task != "objects":
+        raise OutputError(
+            "outlines are of objects, and this model finds classes",
+            hint="leave out --outlines, or train on masks that number their objects",
+        )
+    kinds: list[Kind] = ["mask"]
     if probabilities:
-        suffix = suffix_of(source)
-        plain = suffix in (".png", ".jpg", ".jpeg", ".bmp")
-        targets.append(folder / f"{name}_probabilities{'.tif' if plain else suffix}")
-    return targets
+        kinds.append("probabilities")
+    if plan.task == "objects":
+        kinds += ["objects", *(OUTLINES[name] for name in dict.fromkeys(outlines))]
+    return kinds
 
 
-def _refuse_outputs(folder: Path, targets: Sequence[Path], *, overwrite: bool) -> None:
+def _files(folder: Path, name: str, source: Path, plan: Plan, kinds: Sequence[Kind]) -> dict[Kind, Path]:
+    mask = mask_suffix(source)
+    values = np.dtype(np.uint16) if plan.task == "objects" else plan.labels.decode(np.zeros((1, 1), np.int16)).dtype
+    if mask == ".png" and values not in (np.uint8, np.uint16):
+        mask = ".tif"
+    suffix = suffix_of(source)
+    plain = suffix in (".png", ".jpg", ".jpeg", ".bmp")
+    names: dict[Kind, str] = {
+        "mask": f"{name}{mask}",
+        "probabilities": f"{name}{PROBABILITIES}{'.tif' if plain else suffix}",
+        "objects": f"{name}_objects.csv",
+        "imagej": f"{name}_rois.zip",
+        "geojson": f"{name}.geojson",
+    }
+    return {kind: folder / names[kind] for kind in kinds}
+
+
+def _write(
+    job: Job, image: Image, found: Segmented, plan: Plan, *, short: bool, overwrite: bool, listen: Listener
+) -> tuple[Path, ...]:
+    """Write all files of one image."""
+    files = dict(job.files)
+    mask = found.mask
+    assert mask is not None
+    if files["mask"].suffix == ".png" and mask.dtype == np.uint32:
+        files["mask"] = files["mask"].with_suffix(".tif")
+        said = f"{job.name} has {int(mask.max())} objects, and PNG holds numbers up to {LARGEST_16}"
+        listen(Message(f"{said}: they are in {files['mask']}", "warning"))
+    write(files["mask"], image.with_array(mask), overwrite=overwrite)
+    if "probabilities" in files:
+        assert found.probabilities is not None
+        array: NDArray[np.generic] = found.probabilities
+        if short:
+            array = np.rint(found.probabilities * LARGEST_16).astype(np.uint16)
+        write(files["probabilities"], image.with_array(array), overwrite=overwrite)
+    if "objects" in files:
+        _write_objects(files, image, mask[0], found.probabilities, plan)
+    return tuple(files.values())
+
+
+def _write_objects(
+    files: Mapping[Kind, Path],
+    image: Image,
+    ids: NDArray[Any],
+    probabilities: NDArray[np.float32] | None,
+    plan: Plan,
+) -> None:
+    """Table and outlines. Frames of a time series are measured one by one."""
+    grid = Grid.of(image)
+    given = pictures(image.array, grid)
+    classes = None if probabilities is None else probabilities[: plan.classes]
+    maps = [None] * len(given) if classes is None else pictures(classes, grid)
+    lines: list[str] = []
+    named: dict[int, str] = {}
+    for frame, (numbers, pixels, shares) in enumerate(zip(pictures(ids[None], grid), given, maps, strict=True)):
+        table = measure(
+            numbers[0],
+            image=pixels if len(pixels) else None,
+            probabilities=shares,
+            spacing=grid.of_objects,
+            unit=image.unit,
+        )
+        named |= {int(n): plan.labels.names[label] for n, label in zip(table.ids, table.label, strict=True)}
+        text = as_csv(table, names=plan.labels.names).splitlines()
+        if len(given) > 1:
+            text = [f"{'frame' if row == 0 else frame + 1},{line}" for row, line in enumerate(text)]
+        lines += text if frame == 0 else text[1:]
+    write_text(files["objects"], "\n".join(lines) + "\n")
+    if "imagej" in files or "geojson" in files:
+        traced = trace(ids)
+        if "imagej" in files:
+            write_whole(files["imagej"], imagej_rois(traced))
+        if "geojson" in files:
+            write_text(files["geojson"], geojson(traced, classes=named))
+
+
+def _refuse_outputs(folder: Path, targets: Sequence[Path], *, overwrite: bool, resume: bool) -> None:
     """Find out before anything is computed that a mask could not be written."""
     twice = [target for target, count in Counter(targets).items() if count > 1]
     if twice:
         raise OutputError(f"two results would both be {twice[0]}", hint="predict their images into different folders")
-    there = [target for target in targets if (target.is_dir() if overwrite else target.exists())]
+    there = [target for target in targets if (target.is_dir() if overwrite or resume else target.exists())]
     if there:
         raise OutputError(
             f"{there[0]} exists already" + (f" (and {len(there) - 1} more)" if len(there) > 1 else ""),
-            hint="choose another --out" + ("" if overwrite else ", or use --overwrite"),
+            hint="choose another --out" + ("" if overwrite or resume else ", or use --resume or --overwrite"),
         )
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():

@@ -9,17 +9,13 @@ says. Read it top to bottom to see what a training is.
 import json
 import os
 import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from functools import partial
 from math import ceil, prod
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,52 +23,97 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from uvea.arrays.labels import classes_of
 from uvea.augment.chain import Chain, standard_chain
+from uvea.batches.ahead import Ahead
 from uvea.batches.cache import cache_cases, slices_of
-from uvea.batches.sampler import TrainingCase, sampler
-from uvea.datasets.case import Case, DataOptions, Finding
-from uvea.datasets.discover import NO_OPTIONS, discover
+from uvea.batches.on_device import device_sampler, size_bytes
+from uvea.batches.sampler import TrainingCase, sampler, turns
+from uvea.datasets.case import DataOptions
+from uvea.datasets.discover import NO_OPTIONS
+from uvea.datasets.names import listed
 from uvea.datasets.split import Split
 from uvea.datasets.survey import read_image, read_mask
-from uvea.datasets.survey import survey as read_all
+from uvea.durable import make_whole
 from uvea.errors import ModelError, PlanError
-from uvea.evaluation import CaseScore, score_case, summarise, write_csv
-from uvea.images.image import Image
-from uvea.inference.segment import Engine, segment_prepared, to_grid
-from uvea.inference.sliding_window import labels_of
+from uvea.evaluation import CaseScore, summarise, write_csv
 from uvea.models.build import build_network
 from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks
-from uvea.models.weights import load_weights, save_weights
+from uvea.models.weights import load_weights, save_weights, weights_hash
+from uvea.objects.targets import targets
 from uvea.plan.budget import Budget
 from uvea.plan.plan import Plan
-from uvea.plan.prepare import encode_mask, prepare_image, prepare_mask
-from uvea.reports.panels import Example
-from uvea.reports.training import training_report
+from uvea.plan.prepare import prepare_image, prepare_mask
 from uvea.training.average import Average
 from uvea.training.checkpoint import Packed, pack, unpack
-from uvea.training.loop import Hooks, Progress
+from uvea.training.loop import Hooks, LossError, Progress
 from uvea.training.loop import train as run_loop
-from uvea.training.losses import build_loss, deep
+from uvea.training.losses import build_loss, deep, with_objects
 from uvea.training.schedule import Schedule
+from uvea.training.step import Batch
 from uvea.training.weight_map import border_weights
+from uvea.workflows.check import read_again
 from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.events import Progress as Told
+from uvea.workflows.interruption import graceful
+from uvea.workflows.kept import Kept
 from uvea.workflows.model import Model, choose, engine_for, load, ready
-from uvea.workflows.plan import data_hash
+from uvea.workflows.objects import pooled
+from uvea.workflows.plan import data_hash, split_hash
 from uvea.workflows.plan import plan as make_plan
+from uvea.workflows.postprocessing import Postprocessing
+from uvea.workflows.run import Run, grids_of
+from uvea.workflows.validation import (
+    Truths,
+    cleaned_scores,
+    cleaning_of,
+    counted,
+    examples_of,
+    figure_text,
+    origin,
+    postprocessing_seconds,
+    score_cases,
+    tuned,
+    write_report,
+)
+from uvea.workflows.verify import file_hash, record
 from uvea.workflows.workspace import Workspace
 
 WATCHED = 24
 """Validation cases that are scored during the training; all are at the end."""
-
-SHOWN = 8
-"""Validation cases that the report shows: the worst, the best and some between."""
 
 ENDING_SECONDS = 4.0
 """Kept for writing the model and the report."""
 
 CACHE_SHARE = 0.4
 """Prepared cases larger than this share of the free memory are kept in files."""
+
+DEVICE_SHARE = 0.15
+"""Prepared cases that take no more than this share of an accelerator's free memory are kept there."""
+
+LOADERS = 1
+"""Threads that prepare batches. One keeps up: on the processor, preparing takes 2 to 5 % of the work of a step."""
+
+BATCHES_AHEAD = 2
+"""Batches that are prepared while the network works on another one."""
+
+CHECKPOINT_SECONDS = 120.0
+"""A state is kept at least so often, and once per epoch if that is sooner."""
+
+SAVING_SHARE = 0.02
+"""Where an epoch takes seconds, states are kept less often: saving takes no more than this share of the time."""
+
+STATES = 4
+"""A state has the size of so many sets of weights: weights, their average, and two moments of the optimizer."""
+
+ATTEMPTS = 2
+"""Steps that may be drawn anew after a loss that is no number, in one training."""
+
+AFRESH = 2**32
+"""Distance of the step whose batch takes the place of such a step: further than any training goes."""
+
+
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 def train(
@@ -86,6 +127,8 @@ def train(
     overrides: Mapping[str, object] | None = None,
     split_file: Path | None = None,
     folds: int = 1,
+    allow_leak: bool = False,
+    checkpoint_every: float | None = None,
     seed: int = 42,
     device: str | None = None,
     overwrite: bool = False,
@@ -103,6 +146,9 @@ def train(
         overrides: decisions of yours, by name: {"patch": (256, 256)}, or as text: "256,256".
         split_file: your own split.
         folds: 1, or the number of parts for cross-validation; prediction then uses the mean of all.
+        allow_leak: train also where groups or copies are on both sides of your own split; the report says so.
+        checkpoint_every: seconds of work that a kill may cost at the most, and the step it hits. None: an epoch or
+            two minutes, whichever is sooner; saving takes no more than 2 % of the time then.
         seed: of everything random.
         device: "cpu", "cuda" or "mps"; None takes the best there is.
         overwrite: whether a model in `out` may be replaced.
@@ -113,9 +159,13 @@ def train(
 
     Raises:
         UveaError: for anything you can mend: data, settings, files. Nothing is left half-written.
-        KeyboardInterrupt: on Ctrl-C, after the state was saved: `resume` continues it.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the state was saved: `resume` continues it.
     """
     began = time.monotonic()
+    if checkpoint_every is not None and not checkpoint_every >= 0:
+        raise PlanError(
+            f"--checkpoint-every is {checkpoint_every:g} seconds", hint="use 0 or more, such as --checkpoint-every 60"
+        )
     budget = Budget(minutes=minutes, epochs=epochs, steps=steps)
     if not 0 <= seed < 2**63:
         raise PlanError(f"the seed is {seed}", hint="use 0 or a larger number, such as --seed 42")
@@ -128,35 +178,39 @@ def train(
         overrides=overrides,
         split_file=split_file,
         folds=folds,
+        allow_leak=allow_leak,
         seed=seed,
         device=device,
         listen=listen,
     )
     space.claim(overwrite=overwrite)
-    for finding in report.findings:
-        listen(Message(f"{finding.problem} — {finding.hint}", "warning"))
-    space.save_plan(report.plan)
-    run = Run(
-        source=Path(source).resolve().stem,
-        space=space,
-        plan=report.plan,
-        cases={case.name: case for case in report.check.dataset.cases},
-        options=options,
-        device=find_device(device),
-        findings=report.findings,
-        listen=listen,
-    )
-    space.save_run(
-        {
-            "source": str(Path(source).resolve()),
-            "options": asdict(options),
-            "device": device,
-            "data": data_hash(report.check.survey),
-            "findings": [[f.severity, f.problem, f.hint] for f in report.findings],
-            "splits": [asdict(split) for split in report.splits],
-        }
-    )
-    return _train_parts(run, report.splits, began=began)
+    with space.locked():
+        for finding in report.findings:
+            listen(Message(f"{finding.problem} — {finding.hint}", "warning"))
+        space.save_plan(report.plan)
+        kept = Kept(
+            source=Path(source).resolve(),
+            options=options,
+            device=device,
+            plan=file_hash(space.plan),
+            data=data_hash(report.check.survey),
+            splits=report.splits,
+            unopened=report.check.unopened,
+            findings=tuple((f.severity, f.problem, f.hint) for f in report.findings),
+            leaks=tuple(finding.problem for finding in report.leaks),
+            checkpoint_every=checkpoint_every,
+        )
+        run = Run(
+            space=space,
+            plan=report.plan,
+            cases={case.name: case for case in report.check.dataset.cases},
+            grids=grids_of(report.check.survey),
+            kept=kept,
+            device=find_device(device),
+            listen=listen,
+        )
+        kept.save(space.run_facts)
+        return _train_parts(run, began=began)
 
 
 def resume(out: str | Path, *, listen: Listener = silent) -> Model:
@@ -167,61 +221,41 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
     """
     began = time.monotonic()
     space = Workspace(Path(out))
-    facts = space.load_run()
+    kept = Kept.load(space.run_facts)
     plan = space.load_plan()
-    try:
-        said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["options"].items()}
-        options = DataOptions(**said)
-        splits = [Split(tuple(s["train"]), tuple(s["val"]), s["reason"]) for s in facts["splits"]]
-        source, device, known = Path(facts["source"]), facts["device"], facts["data"]
-        findings = tuple(Finding(severity=s, kind="kept", problem=p, hint=h) for s, p, h in facts["findings"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        trouble = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    if file_hash(space.plan) != kept.plan:
         raise ModelError(
-            f"{space.run / 'run.json'} is damaged: {trouble}", hint="train again with --overwrite"
-        ) from None
-    if not source.exists():
+            f"{space.plan} changed since the training began, so it would not go on but become another",
+            hint="put the old plan back, or train again with --overwrite and --set",
+        )
+    if not kept.source.exists():
         raise ModelError(
-            f"the data of {out} is no longer at {source}",
+            f"the data of {out} is no longer at {kept.source}",
             hint="move it back there, or train again with --overwrite",
         )
-    dataset = discover(source, options=options)
-    survey = read_all(
-        dataset, options=options, advance=lambda done, total: listen(Told("reading the data", done, total))
-    )
-    if data_hash(survey) != known:
-        raise ModelError(f"the data in {source} changed since {out} was started", hint="train again with --overwrite")
-    run = Run(
-        source=source.stem,
-        space=space,
-        plan=plan,
-        cases={case.name: case for case in dataset.cases},
-        options=options,
-        device=find_device(device),
-        findings=findings,
-        listen=listen,
-    )
-    return _train_parts(run, splits, began=began)
+    with space.locked():
+        dataset, survey = read_again(
+            kept.source, options=kept.options, splits=kept.splits, unopened=kept.unopened, listen=listen
+        )
+        if data_hash(survey) != kept.data:
+            raise ModelError(
+                f"the data in {kept.source} changed since {out} was started", hint="train again with --overwrite"
+            )
+        run = Run(
+            space=space,
+            plan=plan,
+            cases={case.name: case for case in dataset.cases},
+            grids=grids_of(survey),
+            kept=kept,
+            device=find_device(kept.device),
+            listen=listen,
+        )
+        return _train_parts(run, began=began)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What all folds of one training share."""
-
-    source: str
-    """Name of the data, for the report."""
-
-    space: Workspace
-    plan: Plan
-    cases: Mapping[str, Case]
-    options: DataOptions
-    device: torch.device
-    findings: tuple[Finding, ...]
-    listen: Listener
-
-
-def _train_parts(run: Run, splits: Sequence[Split], *, began: float) -> Model:
+def _train_parts(run: Run, *, began: float) -> Model:
     keep_large_blocks()
+    splits = run.kept.splits
     spaces = [run.space.fold(i) for i in range(1, len(splits) + 1)] if len(splits) > 1 else [run.space]
     rows: list[CaseScore] = []
     for number, (space, split) in enumerate(zip(spaces, splits, strict=True)):
@@ -236,19 +270,19 @@ def _train_parts(run: Run, splits: Sequence[Split], *, began: float) -> Model:
         finally:
             space.forget_cache()
     if len(splits) > 1:
-        write_csv(run.space.scores, rows, overwrite=True)
-        _report(
+        make_whole(run.space.scores, lambda part: write_csv(part, rows, overwrite=True))
+        write_report(
             run,
             rows,
             history=[],
             examples=[],
-            details={"folds": str(len(splits))},
+            details={"folds": str(len(splits)), **origin(run)},
             cases=sum(len(s.val) for s in splits),
         )
-    mean = summarise(rows, resamples=0).dice.mean if rows else float("nan")
+    record(run.space, data=run.kept.data, split=split_hash(splits), leaks=run.kept.leaks, device=run.device)
     run.listen(
         Message(
-            f"validation Dice {mean:.3f} over {_counted(len({row.case for row in rows}), 'case')}; "
+            f"validation {figure_text(rows, run.plan)} over {counted(len({row.case for row in rows}), 'case')}; "
             f"the model is in {run.space.folder}"
         )
     )
@@ -267,10 +301,13 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
     packed, trouble = space.load_checkpoint()
     precision = _kept_precision(packed, run.device) or choose(plan, network, run.device, training=True)
     listen(Message(precision.reason))
+    precision.use_threads()
     placed = precision.prepare(network.to(run.device))
     assert isinstance(placed, nn.Module)
-    optimizer = _optimizer(placed, plan)
+    recorded = _can_be_recorded(placed, plan, run.device)
+    optimizer = _optimizer(placed, plan, recorded=recorded)
     average = Average(placed, plan.ema) if plan.ema else None
+    space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
     progress = Progress(steps=_steps(plan, training))
     if packed is not None:
         progress = unpack(packed, placed, optimizer, average)
@@ -279,78 +316,125 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
         listen(Message(trouble, "warning"))
 
     engine = engine_for(precision, run.device)
-    truths = _Truths(run, cached)
+    truths = Truths(run, cached)
     watched = split.val if len(split.val) <= WATCHED else split.val[:: ceil(len(split.val) / WATCHED)]
-    scoring_seconds = [0.0]
+    scoring_seconds, dice = [0.0], [0.0]
+    decoding = Postprocessing(decoding=plan.decoding)
+
+    epoch = max(1, ceil(_patches(training, plan) / plan.batch))
+    pace = _Pace(run.kept.checkpoint_every, epoch=epoch)
 
     def current() -> dict[str, Tensor]:
         return average.weights_of() if average else placed.state_dict()
 
     def validate() -> float:
         start = time.monotonic()
-        rows = _score(run, current(), watched, cached, truths, precision=precision, engine=engine)
+        rows = score_cases(
+            run, current(), watched, cached, truths, precision=precision, engine=stoppable, after=decoding
+        )
         scoring_seconds[0] = (time.monotonic() - start) / len(watched)
-        return summarise(rows, resamples=0).dice.mean
+        summary = summarise(rows, resamples=0)
+        dice[0] = summary.dice.mean
+        return pooled(summary, "mean_ap") if plan.task == "objects" else dice[0]
 
     def seconds_left() -> float:
         assert ends is not None
-        return ends - time.monotonic() - ENDING_SECONDS - scoring_seconds[0] * len(split.val)
+        behind = postprocessing_seconds(split.val, truths, plan)
+        return ends - time.monotonic() - ENDING_SECONDS - scoring_seconds[0] * len(split.val) - behind
 
     def save(progress: Progress, is_best: bool) -> None:
         # The checkpoint last: whatever ends the process in between, it never knows of weights that are not there.
+        start = time.monotonic()
         if is_best:
             save_weights(space.weights, current())
-        space.save_history(progress.history)
+        space.save_history(progress.history, objects=plan.task == "objects")
         tensors, words = pack(placed, optimizer, average, progress)
         space.save_checkpoint((tensors, {**words, "precision": json.dumps([run.device.type, asdict(precision)])}))
+        pace.saved(progress.step, seconds=time.monotonic() - start)
 
-    with _graceful() as interrupted:
-        hooks = Hooks(
-            batch=_batches(training, plan, precision, run.device),
-            loss=_loss(plan),
-            learning_rate=partial(_learning_rate, plan),
-            after_step=(lambda: average.update(placed)) if average else (lambda: None),
-            validate=validate,
-            save=save,
-            listen=_teller(listen, label, progress, ends),
-            stop=interrupted.is_set,
-        )
-        progress = run_loop(
-            placed,
-            optimizer,
-            hooks,
-            progress=progress,
-            seconds_left=seconds_left if ends is not None else None,
-            autocast=engine.autocast,
-            clip=plan.clip,
-        )
-    if interrupted.is_set() or progress.step != progress.steps:
-        raise KeyboardInterrupt
+    with graceful() as asked:
+
+        def checked() -> AbstractContextManager[object]:
+            asked.check()  # before every tile of a validation
+            return engine.autocast()
+
+        stoppable = replace(engine, autocast=checked)
+        if packed is None:
+            save(progress, False)  # a full disk is met before the work, and there is always a state to go back to
+        ended = False
+        while not ended:
+            make = _batches(training, plan, precision, run.device, redrawn=progress.redrawn)
+            try:
+                with Ahead(make, device=run.device, threads=LOADERS, depth=BATCHES_AHEAD) as batch:
+                    hooks = Hooks(
+                        batch=batch,
+                        loss=_loss(plan),
+                        learning_rate=partial(_learning_rate, plan),
+                        after_step=(lambda: average.update(placed)) if average else (lambda: None),
+                        validate=validate,
+                        besides=lambda: {"dice": dice[0]} if plan.task == "objects" else {},
+                        save=save,
+                        listen=_teller(listen, label, progress, ends),
+                        stop=lambda: bool(asked),
+                        keep=pace.due,
+                        recording=(lambda text: listen(Message(text, "warning"))) if recorded else None,
+                    )
+                    progress = run_loop(
+                        placed,
+                        optimizer,
+                        hooks,
+                        progress=progress,
+                        seconds_left=seconds_left if ends is not None else None,
+                        autocast=engine.autocast,
+                        clip=plan.clip,
+                    )
+                ended = True
+            except LossError as error:
+                packed, _ = space.load_checkpoint()
+                assert packed is not None
+                good = unpack(packed, placed, optimizer, average)
+                progress = _go_back(run, training, error, replace(good, redrawn=progress.redrawn))
+        asked.check()
     save_weights(space.last, current())
     if not space.weights.exists():
         save_weights(space.weights, current())
     best = build_network(plan)
     load_weights(space.weights, best)
     listen(Told("scoring the validation cases", 0, 1))
-    rows = _score(run, best.state_dict(), split.val, cached, truths, precision=precision, engine=engine)
+    score = partial(score_cases, run, best.state_dict(), split.val, cached, truths, precision=precision, engine=engine)
+    if plan.task == "objects":
+        folded = ready(best, precision, run.device)
+        after, maps = tuned(run, folded, split.val, cached, truths, engine=engine)
+        rows = score(after=after, known=maps)
+        del maps
+    else:
+        found: dict[str, NDArray[np.int16]] = {}
+        rows = score(labels=found)
+        after = cleaning_of(run, found, truths)
+        if after.cleaning:
+            rows = cleaned_scores(run, found, truths, after)
+        del found
+    after.save(space.postprocessing)
     listen(Told("scoring the validation cases", 1, 1))
-    write_csv(space.scores, rows, overwrite=True)
-    examples = _examples(run, best, rows, cached, truths, precision=precision, engine=engine)
+    make_whole(space.scores, lambda part: write_csv(part, rows, overwrite=True))
+    examples = examples_of(run, best, rows, cached, truths, precision=precision, engine=engine, after=after)
+    hashes = {name: weights_hash(weights) for name, weights in (("weights", best), ("last weights", current()))}
     details = {
         "training cases": str(len(split.train)),
         "validation cases": f"{len(split.val)} ({split.reason})",
         "steps": str(progress.steps),
         "seconds": f"{progress.seconds:.0f}",
         "precision": precision.reason,
+        "after the network": after.reason,
         "machine": describe_machine(run.device).accelerator or describe_machine(run.device).processor,
         "versions": f"uvea {plan.uvea}, torch {torch.__version__}, Python {platform.python_version()}",
+        **hashes,
+        **origin(run),
     }
-    _report(run, rows, history=progress.history, examples=examples, details=details, cases=len(split.val))
+    write_report(
+        run, rows, history=progress.history, examples=examples, details=details, cases=len(split.val), after=after
+    )
     return rows
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _kept_precision(packed: Packed | None, device: torch.device) -> Precision | None:
@@ -368,15 +452,15 @@ def _cache(run: Run, names: Sequence[str]) -> dict[str, TrainingCase]:
     """Read and prepare all cases; in files where memory is short."""
     plan = run.plan
     grid = plan.fingerprint.shape_median
-    size = len(names) * prod(grid) * (4 * plan.channels + 2)
+    size = len(names) * prod(grid) * (4 * plan.channels + (4 if plan.task == "objects" else 2))
     free = describe_machine().memory_bytes
     folder = run.space.cache if size > CACHE_SHARE * free else None
 
-    def prepare(name: str) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    def prepare(name: str) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
         case = run.cases[name]
         assert case.mask is not None
-        image = read_image(case, axes=run.options.axes)
-        mask = read_mask(case.mask, axes=run.options.axes)
+        image = read_image(case, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels)
+        mask = read_mask(case.mask, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels)
         return prepare_image(image, plan, where=str(case.images[0])), prepare_mask(
             mask, plan, where=str(case.mask), like=image
         )
@@ -399,19 +483,81 @@ def _as_trained(case: TrainingCase, plan: Plan) -> list[TrainingCase]:
 def _steps(plan: Plan, training: Sequence[TrainingCase]) -> int | None:
     if plan.epochs is None:
         return plan.steps
-    patches: int = sum(
-        prod(ceil(n / p) for n, p in zip(case.labels.shape, plan.patch, strict=True)) for case in training
+    return max(1, round(plan.epochs * _patches(training, plan) / plan.batch))
+
+
+def _patches(training: Sequence[TrainingCase], plan: Plan) -> int:
+    """Those that cover all training images once."""
+    return sum(prod(ceil(n / p) for n, p in zip(case.labels.shape, plan.patch, strict=True)) for case in training)
+
+
+class _Pace:
+    """When a state is due. It follows the clock, which changes what is kept and never what is trained."""
+
+    def __init__(self, every: float | None, *, epoch: int) -> None:
+        self._every, self._epoch = every, epoch
+        self._step, self._time, self._cost = 0, time.monotonic(), 0.0
+
+    def saved(self, step: int, *, seconds: float) -> None:
+        """A state was kept, which took so long."""
+        self._step, self._time, self._cost = step, time.monotonic(), seconds
+
+    def due(self, progress: Progress) -> bool:
+        """Whether the next one should be kept now."""
+        waited = time.monotonic() - self._time
+        if self._every is not None:
+            return waited >= self._every
+        if waited >= CHECKPOINT_SECONDS:
+            return True
+        return progress.step - self._step >= self._epoch and waited * SAVING_SHARE >= self._cost
+
+
+def _go_back(run: Run, training: Sequence[TrainingCase], error: LossError, good: Progress) -> Progress:
+    """Let the step that failed take another batch; the steps before it are done again as they were.
+
+    Which batch that is follows from the step and the number of failures, and every state before the failure leads to
+    it, so it does not matter when the last one was saved.
+
+    Raises:
+        ModelError: when that has been tried often enough.
+    """
+    plan = run.plan
+    turn = turns(training, plan.patch, plan.batch, seed=plan.seed)
+    names = sorted({training[index].name for index in turn(_drawn(error.step, good.redrawn))})
+    where = f"{error.problem}, on {listed(names, limit=8)}"
+    if len(good.redrawn) >= ATTEMPTS:
+        raise ModelError(
+            f"{where}, and {ATTEMPTS} other batches did not help; {run.space.checkpoint} has the state of step "
+            f"{good.step}, before it",
+            hint=f"look at these images, or train again with --overwrite and {error.hint.removeprefix('train with ')}",
+        ) from None
+    run.listen(
+        Message(f"{where}; going on from step {good.step}, with another batch for step {error.step + 1}", "warning")
     )
-    return max(1, round(plan.epochs * patches / plan.batch))
+    return replace(good, redrawn=[*good.redrawn, error.step])
 
 
-def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+def _drawn(step: int, redrawn: Sequence[int]) -> int:
+    """The step whose batch is taken at a step: itself, unless its loss was no number."""
+    return step + AFRESH * redrawn.count(step)
+
+
+def _can_be_recorded(network: nn.Module, plan: Plan, device: torch.device) -> bool:
+    """Whether steps may run as a CUDA graph: nothing in them is random, and the optimizer works on the device."""
+    random = any(isinstance(part, _DROPOUT) and part.p > 0 for part in network.modules())
+    return device.type == "cuda" and plan.optimizer == "adamw" and not random
+
+
+def _optimizer(network: nn.Module, plan: Plan, *, recorded: bool = False) -> torch.optim.Optimizer:
     # Norms and biases have few weights and no need to be small.
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     kept = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=0.99, nesterov=True)
+    if recorded:
+        rate = torch.tensor(plan.learning_rate, device=next(network.parameters()).device)
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
     return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
 
 
@@ -423,18 +569,17 @@ def _learning_rate(plan: Plan, step: int, steps: int | None) -> float:
     return plan.learning_rate * rise * Schedule(warmup=0.0, shape=plan.schedule).value(step, steps)
 
 
-def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
+def _loss(plan: Plan) -> Callable[..., Tensor]:
+    """A function of logits, labels or targets of objects and, where the plan has border weights, those."""
     plain = build_loss(plan.loss, class_weights=plan.class_weights)
+    if plan.task == "objects":
+        plain = with_objects(plain)
     loss = deep(plain) if plan.deep_supervision else plain
-    if not plan.border_weight:
-        return loss
 
-    def with_borders(logits: Tensor, labels: Tensor) -> Tensor:
-        pieces = labels.cpu().numpy()
-        weights = np.stack([_border_weights(piece, plan.border_weight) for piece in pieces])
-        return loss(logits, labels, weights=torch.from_numpy(weights).to(labels.device))
+    def cost(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        return loss(logits, labels, weights=weights)
 
-    return with_borders
+    return cost
 
 
 def _border_weights(labels: NDArray[np.int64], w0: float) -> NDArray[np.float32]:
@@ -443,10 +588,18 @@ def _border_weights(labels: NDArray[np.int64], w0: float) -> NDArray[np.float32]
     return border_weights(np.where(labels < 0, -1, numbers), w0=w0)
 
 
+def _learnt(ids: NDArray[np.integer], classes: int, spacing: Sequence[float]) -> NDArray[np.float32]:
+    """What is learnt of the objects in one patch: class, border and centre, (3, ...)."""
+    maps = targets(ids, spacing=spacing)
+    maps[0] = classes_of(ids, classes)
+    return maps
+
+
 def _batches(
-    training: Sequence[TrainingCase], plan: Plan, precision: Precision, device: torch.device
-) -> Callable[[int, int | None], tuple[Tensor, Tensor]]:
-    draw = sampler(training, plan.patch, plan.batch, foreground=plan.foreground, seed=plan.seed)
+    training: Sequence[TrainingCase], plan: Plan, precision: Precision, device: torch.device, *, redrawn: Sequence[int]
+) -> Callable[[int, int | None], Batch]:
+    draw = _drawer(training, plan, device)
+    spacing = plan.spacing or plan.fingerprint.spacing_median[-plan.dims :]
 
     def chain_of(strength: float) -> Chain:
         return standard_chain(
@@ -455,134 +608,49 @@ def _batches(
             chance=plan.augment_chance,
             mirror_axes=plan.mirror_axes,
             rotate90=plan.rotate90,
-            spacing=plan.spacing or plan.fingerprint.spacing_median[-plan.dims :],
+            spacing=spacing,
             colour=plan.colour,
             seed=plan.seed,
         )
 
     usual, light = chain_of(plan.augment), chain_of(0)
 
-    def batch(step: int, steps: int | None) -> tuple[Tensor, Tensor]:
-        images, labels = (torch.from_numpy(array).to(device, non_blocking=True) for array in draw(step))
+    def batch(step: int, steps: int | None) -> Batch:
+        drawn = _drawn(step, redrawn)
         finishing = steps is not None and step >= (1 - plan.clean_finish) * steps
-        images, labels = (light if finishing else usual)(images, labels, step=step)
+        images, labels = (light if finishing else usual)(*draw(drawn), step=drawn)
         prepared = precision.prepare(images)
         assert isinstance(prepared, Tensor)
-        return prepared, labels.long()
+        if plan.task == "objects":
+            learnt = np.stack([_learnt(piece, plan.classes, spacing) for piece in labels.cpu().numpy()])
+            return prepared, torch.from_numpy(learnt).to(device)
+        labels = labels.long()
+        if not plan.border_weight:
+            return prepared, labels
+        weights = np.stack([_border_weights(piece, plan.border_weight) for piece in labels.cpu().numpy()])
+        return prepared, labels, torch.from_numpy(weights).to(device)
 
     return batch
 
 
-class _Truths:
-    """Masks of validation cases on their own grid, as classes; read again only where they were resampled."""
-
-    def __init__(self, run: Run, cached: Mapping[str, TrainingCase]) -> None:
-        self._run, self._cached = run, cached
-        self._resampled = run.plan.spacing is not None
-        self._kept: dict[str, NDArray[np.int16]] = {}
-
-    def __getitem__(self, name: str) -> NDArray[np.int16]:
-        if not self._resampled:
-            return self._cached[name].labels
-        if name not in self._kept:
-            mask = self._run.cases[name].mask
-            assert mask is not None
-            self._kept[name] = encode_mask(
-                read_mask(mask, axes=self._run.options.axes), self._run.plan.labels, where=str(mask)
-            )
-        return self._kept[name]
-
-
-def _score(
-    run: Run,
-    weights: Mapping[str, Tensor],
-    names: Sequence[str],
-    cached: Mapping[str, TrainingCase],
-    truths: _Truths,
-    *,
-    precision: Precision,
-    engine: Engine,
-) -> list[CaseScore]:
-    """Predict whole images with the real prediction code and compare them with their masks."""
-    fresh = build_network(run.plan)
-    fresh.load_state_dict(weights)
-    network = ready(fresh, precision, run.device)
-    rows: list[CaseScore] = []
-    for name in names:
-        found = segment_prepared([network], cached[name].image, run.plan, engine=engine)
-        truth = truths[name]
-        labels = labels_of(to_grid(found, truth.shape))
-        rows += score_case(name, truth, labels, names=run.plan.labels.names, group=run.cases[name].group)
-    return rows
-
-
-def _examples(
-    run: Run,
-    network: nn.Module,
-    rows: Sequence[CaseScore],
-    cached: Mapping[str, TrainingCase],
-    truths: _Truths,
-    *,
-    precision: Precision,
-    engine: Engine,
-) -> list[Example]:
-    """The worst, the best and evenly some between, each with its image as it was read."""
-    dice: dict[str, dict[str, float]] = {}
-    for row in rows:
-        dice.setdefault(row.case, {})[row.class_name] = float(row["dice"] or 0.0)
-    ranked = sorted(dice, key=lambda name: float(np.mean(list(dice[name].values()))))
-    chosen = [ranked[i] for i in sorted({round(i) for i in np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked)))})]
-    folded = ready(network, precision, run.device)
-    shown = []
-    for name in chosen:
-        image: Image = read_image(run.cases[name], axes=run.options.axes)
-        truth = truths[name]
-        found = segment_prepared([folded], cached[name].image, run.plan, engine=engine)
-        shown.append(
-            Example(
-                name=name,
-                image=image.array,
-                truth=truth,
-                prediction=labels_of(to_grid(found, truth.shape)),
-                scores=dice[name],
-            )
+def _drawer(
+    training: Sequence[TrainingCase], plan: Plan, device: torch.device
+) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """Patches on the device: cut there where the cases fit into its memory, else cut here and moved."""
+    room = describe_machine(device).accelerator_memory_bytes or 0
+    if device.type == "cuda" and size_bytes(training) <= DEVICE_SHARE * room:
+        return device_sampler(
+            training, plan.patch, plan.batch, foreground=plan.foreground, seed=plan.seed, device=device
         )
-    return shown
+    cut = sampler(training, plan.patch, plan.batch, foreground=plan.foreground, seed=plan.seed)
 
+    def draw(step: int) -> tuple[Tensor, Tensor]:
+        images, labels = map(torch.from_numpy, cut(step))
+        if device.type == "cuda":  # only pinned memory is moved beside other work
+            images, labels = images.pin_memory(), labels.pin_memory()
+        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
-def _report(
-    run: Run,
-    rows: Sequence[CaseScore],
-    *,
-    history: Sequence[Mapping[str, float]],
-    examples: Sequence[Example],
-    details: Mapping[str, str],
-    cases: int,
-) -> None:
-    summary = summarise(rows, resamples=0)
-    figures: dict[str, object] = {
-        "validation Dice": f"{summary.dice.mean:.3f}",
-        "validation IoU": f"{summary.foreground['iou'].mean:.3f}",
-    }
-    for one in summary.classes:
-        figures[f"Dice of {one.class_name}"] = f"{one.metrics['dice'].mean:.3f}"
-    figures["validation cases"] = str(cases)
-    training_report(
-        run.space.report,
-        title=f"Training on {run.source}",
-        summary=figures,
-        plan_rows=run.plan.rows(),
-        history=[{"step": h["step"], "loss": h["loss"], "val_dice": h["score"], "lr": h["lr"]} for h in history],
-        examples=examples,
-        scores=[
-            {"case": r.case, "class": r.class_name, "dice": r["dice"], "iou": r["iou"], "flag": r.flag or ""}
-            for r in rows
-        ],
-        findings=[(f.severity, f.problem, f.hint) for f in run.findings],
-        classes=run.plan.labels.names,
-        details=details,
-        overwrite=True,
-    )
+    return draw
 
 
 def _teller(listen: Listener, label: str, at_start: Progress, ends: float | None) -> Callable[[Progress, float], None]:
@@ -592,7 +660,7 @@ def _teller(listen: Listener, label: str, at_start: Progress, ends: float | None
     def tell(progress: Progress, loss: float) -> None:
         figures = {"loss": loss}
         if progress.history:
-            figures["val Dice"] = progress.history[-1]["score"]
+            figures["val mean AP" if "dice" in progress.history[-1] else "val Dice"] = progress.history[-1]["score"]
         now = time.monotonic()
         if progress.steps is None:
             assert ends is not None
@@ -606,27 +674,3 @@ def _teller(listen: Listener, label: str, at_start: Progress, ends: float | None
         listen(Told(label, progress.step, progress.steps, seconds_left=left, figures=figures))
 
     return tell
-
-
-@contextmanager
-def _graceful() -> Iterator[threading.Event]:
-    """Let the first Ctrl-C, or a polite request to end, finish the step; the second ends at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            # None: it was set from outside of Python and cannot be set again from here.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

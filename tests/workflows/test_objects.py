@@ -1,0 +1,388 @@
+"""A model that tells objects apart, from masks that number them to numbers, tables and outlines."""
+
+import csv
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from uvea.arrays.labels import IGNORE
+from uvea.datasets.case import DataOptions
+from uvea.errors import ModelError, OutputError, PlanError, ShapeError
+from uvea.evaluation.instances import score_instances
+from uvea.images import read
+from uvea.images.image import Image
+from uvea.objects.targets import targets
+from uvea.plan.decoding import Cleaning, Decoding
+from uvea.workflows.events import Message
+from uvea.workflows.model import load
+from uvea.workflows.objects import Grid, find_objects, mean_ap, score_objects
+from uvea.workflows.postprocessing import Postprocessing, of_model, overruled, together
+from uvea.workflows.predict import decode_files, predict_files
+from uvea.workflows.verify import verify
+from uvea.workflows.workspace import Workspace
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+
+PLANE = Grid(axes="yx", spacing=(1.0, 1.0))
+
+
+def rows_of(path):
+    """The lines of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def squares():
+    """Ids (y, x) of two squares of 8×8 that touch, and one apart."""
+    ids = np.zeros((24, 30), np.int32)
+    ids[2:10, 2:10], ids[2:10, 10:18], ids[14:22, 20:28] = 7, 3, 5
+    return ids
+
+
+def perfect(ids, classes=None):
+    """What a perfect network gives: classes (k, ...), border and centre."""
+    maps = targets(ids)
+    shares = np.eye(2 if classes is None else classes.max() + 1, dtype=np.float32)[
+        (ids > 0).astype(int) if classes is None else classes
+    ]
+    return np.concatenate((np.moveaxis(shares, -1, 0), maps[1:]))
+
+
+# One image
+
+
+def test_touching_objects_are_told_apart_and_score_one():
+    """Three squares, in whatever order they are numbered."""
+    truth = squares()
+    found = find_objects(perfect(truth), Decoding(), classes=2, grid=PLANE)
+    assert found.classes.tolist() == [0, 1, 1, 1]
+    rows = score_objects("a", truth, found, names=("background", "cell"))
+    assert "mean_ap" not in rows[0].values
+    assert (rows[1]["mean_ap"], rows[1]["dice"], rows[1]["objects"]) == (1.0, 1.0, 3)
+    assert mean_ap([truth], [found.ids]) == 1.0
+
+
+def test_what_was_not_annotated_is_left_out_of_the_scores():
+    """A predicted object there is no false one."""
+    truth = squares()
+    found = find_objects(perfect(truth), Decoding(), classes=2, grid=PLANE)
+    truth[truth == 5] = IGNORE
+    (row,) = score_objects("a", truth, found, names=("background", "cell"))[1:]
+    assert (row["objects"], row["objects_predicted"], row["mean_ap"]) == (2, 2, 1.0)
+
+
+def test_each_object_has_the_class_that_most_of_it_has():
+    """Two classes of objects that touch, scored by class."""
+    ids = np.where(squares() == 3, 2, np.where(squares() > 0, squares() * 2 - 1, 0))
+    classes = np.where(ids > 0, (ids - 1) % 2 + 1, 0)
+    assert sorted(np.unique(classes[ids == 2])) == [2]
+    found = find_objects(perfect(ids, classes), Decoding(), classes=3, grid=PLANE)
+    assert found.labels.tolist() == classes.tolist()
+    rows = score_objects("a", ids, found, names=("background", "round", "long"))
+    assert [(row["objects"], row["mean_ap"]) for row in rows[1:]] == [(2, 1.0), (1, 1.0)]
+
+
+def test_frames_of_a_time_series_are_decoded_one_by_one():
+    """An object in two frames has two numbers: nothing is followed through time."""
+    given = np.stack([perfect(squares())] * 2, axis=1)
+    found = find_objects(given, Decoding(), classes=2, grid=Grid(axes="tyx", spacing=(5.0, 1.0, 1.0)))
+    assert len(np.unique(found.ids[0])) == len(np.unique(found.ids[1])) == 4
+    assert len(found.classes) == 7 and found.ids[1].max() == 6
+
+
+def test_large_images_are_decoded_in_blocks_to_the_same_numbers(monkeypatch, rng):
+    """And their probabilities lie in a file meanwhile."""
+    from uvea.inference import segment
+    from uvea.workflows import objects
+
+    given = np.clip(perfect(np.kron(squares(), np.ones((4, 4), np.int32))) + rng.normal(0, 0.05, (4, 96, 120)), 0, 1)
+    whole = find_objects(given.astype(np.float32), Decoding(), classes=2, grid=PLANE)
+    monkeypatch.setattr(objects, "WHOLE", 100)
+    monkeypatch.setattr(segment, "IN_MEMORY", 100)
+    mapped = segment._room(given.shape, on_disk=True)
+    mapped[:] = given
+    assert isinstance(mapped, np.memmap) and not isinstance(segment._room(given.shape, on_disk=False), np.memmap)
+    found = find_objects(mapped, Decoding(), classes=2, grid=PLANE)
+    np.testing.assert_array_equal(found.ids, whole.ids)
+    assert len(found.classes) == len(whole.classes) >= 4
+
+
+# Training
+
+
+def test_numbered_masks_train_an_object_model_with_no_setting(object_model, object_data):
+    """It learns, says so with figures of objects, and what it writes is what it was."""
+    plan, space = object_model.plan, Workspace(object_model.folder)
+    assert (plan.task, plan.outputs) == ("objects", 4)
+    history = rows_of(space.history)
+    assert list(history[0]) == ["step", "seconds", "loss", "val_mean_ap", "val_dice", "lr"]
+    assert float(history[-1]["val_mean_ap"]) > float(history[0]["val_mean_ap"])
+    assert float(history[-1]["val_dice"]) > 0.85
+    metrics = {row["metric"] for row in rows_of(space.scores) if row["class"] == "foreground"}
+    assert metrics >= {"dice", "mean_ap", "ap_50", "ap_90", "pq", "seg", "objects"}
+    report = space.report.read_text()
+    assert "validation mean AP" in report and "Mean AP by gap" in report and "matched" in report
+    assert verify(object_model.folder, data=object_data).ok
+
+
+def test_the_decoding_that_scores_best_is_kept_with_all_that_was_tried(object_model):
+    """The file says which, and loading the model brings it back."""
+    kept = Postprocessing.load(Workspace(object_model.folder).postprocessing)
+    best = max(kept.trials, key=lambda trial: trial.score)
+    assert kept.trials[0].settings == object_model.plan.decoding
+    assert kept.decoding in [trial.settings for trial in kept.trials if trial.score == best.score]
+    assert load(object_model.folder).after == kept == object_model.after
+
+
+def test_a_decoding_that_was_set_is_not_searched(object_data, tiny, tmp_path):
+    """It is what was said."""
+    model = tiny(object_data, tmp_path / "m", overrides={"width": "4,8", "decoding": "gap=0.1", "precision": "float32"})
+    assert model.after.decoding == Decoding(gap=0.1) and model.after.trials == ()
+    assert "set by you" in model.after.reason
+
+
+def test_a_mask_of_objects_can_train_classes(object_data, tiny, tmp_path):
+    """With one word; the mask is then foreground and background."""
+    model = tiny(object_data, tmp_path / "m", overrides={"task": "semantic", "width": "4,8", "precision": "float32"})
+    assert model.plan.outputs == 2 and model.after.decoding is None
+    assert set(np.unique(model.predict(object_data / "images" / "case0.png"))) <= {0, 255}
+
+
+def test_classes_of_objects_are_learnt_where_asked_for(objects, tiny, tmp_path):
+    """Masks of two classes; the table names the class of each object."""
+    data = objects(tmp_path / "data", classes=2)
+    model = tiny(
+        data,
+        tmp_path / "m",
+        options=DataOptions(label_names=("background", "a", "b")),
+        overrides={"task": "objects", "width": "4,8", "patch": "16,16", "precision": "float32"},
+    )
+    assert (model.plan.classes, model.plan.outputs) == (3, 5)
+    predict_files(model, data / "images" / "case0.png", out=tmp_path / "out")
+    assert {row["class"] for row in rows_of(tmp_path / "out" / "case0_objects.csv")} <= {"a", "b"}
+
+
+@pytest.mark.parametrize("dims", ["2", "3"])
+def test_volumes_are_decoded_in_three_dimensions(objects, tiny, tmp_path, dims):
+    """Also those whose slices the network sees one by one; sizes are in micrometres."""
+    data = objects(tmp_path / "data", count=4, size=(10, 24, 24))
+    overrides = {"dims": dims, "width": "4,8", "precision": "float32", "patch": "16,16" if dims == "2" else "8,16,16"}
+    model = tiny(data, tmp_path / "m", overrides=overrides, options=DataOptions(instances=True))
+    predict_files(model, data / "images" / "case0.tif", out=tmp_path / "out", outlines=["geojson"])
+    ids = read(tmp_path / "out" / "case0.tif")
+    assert (ids.shape, ids.unit, ids.array.dtype) == ((10, 24, 24), "um", np.uint16)
+    rows = rows_of(tmp_path / "out" / "case0_objects.csv")
+    assert len(rows) == ids.array.max()
+    for row in rows:
+        assert float(row["volume [um³]"]) == pytest.approx(0.25 * int(row["pixels"]), rel=1e-5)
+
+
+def test_objects_go_on_where_they_were_interrupted(object_data, tiny, tmp_path):
+    """Ctrl-C, resume: the same weights and the same decoding as without."""
+    import signal
+
+    from uvea.models.weights import read_weights
+    from uvea.workflows.train import resume
+
+    heard = []
+
+    def interrupt(event):
+        if getattr(event, "task", "") == "training" and event.done == 3 and not heard:
+            heard.append(event)
+            signal.raise_signal(signal.SIGINT)
+
+    overrides = {"width": "4,8", "patch": "16,16", "precision": "float32"}
+    tiny(object_data, tmp_path / "whole", overrides=overrides)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(object_data, tmp_path / "parts", overrides=overrides, listen=interrupt)
+    resume(tmp_path / "parts")
+    one, other = (read_weights(tmp_path / name / "weights.safetensors")[0] for name in ("whole", "parts"))
+    assert all((one[name] == other[name]).all() for name in one)
+    texts = {(tmp_path / name / "postprocessing.json").read_text() for name in ("whole", "parts")}
+    assert len(texts) == 1
+
+
+# Prediction
+
+
+def test_objects_are_written_with_a_table_and_outlines(object_model, object_data, tmp_path):
+    """Mask, table, ROIs and GeoJSON agree about the number of objects."""
+    source = object_data / "images" / "case0.png"
+    written = predict_files(object_model, source, out=tmp_path, outlines=["imagej", "geojson"])
+    assert [path.name for path in written] == ["case0.png", "case0_objects.csv", "case0_rois.zip", "case0.geojson"]
+    ids = read(written[0]).array
+    count = int(ids.max())
+    assert ids.dtype == np.uint16 and count >= 2
+    np.testing.assert_array_equal(object_model.predict(source), ids[0])
+    rows = rows_of(written[1])
+    assert [int(row["id"]) for row in rows] == list(range(1, count + 1))
+    assert [int(row["pixels"]) for row in rows] == np.bincount(ids.ravel())[1:].tolist()
+    brightness = read(source).array[0][ids[0] == 1].mean()
+    assert float(rows[0]["mean of channel 1"]) == pytest.approx(brightness, rel=1e-5)
+    assert all(0.5 < float(row["score"]) <= 1 for row in rows)
+    assert len(zipfile.ZipFile(written[2]).namelist()) >= count
+    assert len(json.loads(written[3].read_text())["features"]) == count
+
+
+def test_kept_probabilities_decode_to_the_same_objects_and_to_others(object_model, object_data, tmp_path):
+    """Sixteen bits are enough to find the same ones, to some pixels; a smaller gap splits more."""
+    predict_files(object_model, object_data / "images", out=tmp_path / "out", keep_probabilities=True)
+    kept = read(tmp_path / "out" / "case1_probabilities.tif").array
+    assert kept.dtype == np.uint16 and kept.shape[0] == 4
+    decode_files(object_model, tmp_path / "out", out=tmp_path / "same")
+    for number in range(6):
+        wanted = read(tmp_path / "out" / f"case{number}.png").array[0]
+        found = read(tmp_path / "same" / f"case{number}.tif").array[0]
+        assert score_instances(wanted, found).ap(0.7) == 1.0
+        assert len(rows_of(tmp_path / "same" / f"case{number}_objects.csv")) == found.max()
+    counts = {}
+    for gap in (0.0, 1.0):
+        written = decode_files(
+            object_model, tmp_path / "out", out=tmp_path / str(gap), after={"gap": gap, "min_size": 0}
+        )
+        counts[gap] = sum(int(read(path).array.max()) for path in written if path.suffix == ".tif")
+    assert counts[0.0] > counts[1.0]
+
+
+def test_tiles_and_the_whole_image_give_the_same_objects(object_model, rng):
+    """Objects across borders of tiles are one object."""
+    from dataclasses import replace
+
+    image = read_big(rng)
+    whole = replace(
+        object_model, plan=object_model.plan.model_copy(update={"tile": (96, 96), "overlap": (0, 0)})
+    ).predict(image)
+    tiles = replace(
+        object_model, plan=object_model.plan.model_copy(update={"tile": (64, 64), "overlap": (24, 24)})
+    ).predict(image)
+    assert score_instances(whole, tiles).ap(0.9) > 0.9
+
+
+def read_big(rng):
+    """96×96 with discs everywhere."""
+    y, x = np.mgrid[:96, :96]
+    bright = ((y % 16 - 8) ** 2 + (x % 14 - 7) ** 2 < 30) * 120
+    return (rng.integers(0, 60, (96, 96)) + bright).astype(np.uint8)
+
+
+def test_more_objects_than_png_can_number_go_to_tiff(object_model, tmp_path, monkeypatch):
+    """And it is said."""
+    from uvea.workflows import predict as workflow
+
+    told = []
+    job = workflow.Job("a", (tmp_path / "a.png",), {"mask": tmp_path / "out" / "a.png"})
+    image = Image(array=np.zeros((1, 300, 300), np.uint8), axes="yx")
+    found = workflow.Segmented(mask=np.arange(90_000, dtype=np.uint32).reshape(1, 300, 300), probabilities=None)
+    (path,) = workflow._write(job, image, found, object_model.plan, short=False, overwrite=False, listen=told.append)
+    assert path.suffix == ".tif" and read(path).array.max() == 89_999
+    assert isinstance(told[0], Message) and "89999 objects" in told[0].text
+
+
+def test_what_a_model_does_not_do_is_refused_before_anything_is_read(object_model, gray_model, tmp_path):
+    """Outlines of classes, classes to decode, largest components of objects, two kinds of probabilities."""
+    absent = tmp_path / "absent.png"
+    with pytest.raises(OutputError, match="outlines are of objects"):
+        predict_files(gray_model, absent, out=tmp_path / "o", outlines=["imagej"])
+    with pytest.raises(OutputError, match="no outlines of kind 'svg'"):
+        predict_files(object_model, absent, out=tmp_path / "o", outlines=["svg"])
+    with pytest.raises(PlanError, match="nothing to decode"):
+        decode_files(gray_model, absent, out=tmp_path / "o")
+    with pytest.raises(PlanError, match="gap is about objects"):
+        predict_files(gray_model, absent, out=tmp_path / "o", after={"gap": 0.1})
+    with pytest.raises(PlanError, match="only the largest component"):
+        predict_files(object_model, absent, out=tmp_path / "o", after={"largest": ("all",)})
+    with pytest.raises(OutputError, match="in 32 bits and in 16"):
+        predict_files(object_model, absent, out=tmp_path / "o", probabilities=True, keep_probabilities=True)
+    with pytest.raises(ModelError, match="finds classes and no objects"):
+        gray_model.objects_of(np.zeros((4, 8, 8), np.float32))
+    with pytest.raises(ShapeError, match="3 channels cannot be decoded, the network gives 4"):
+        object_model.objects_of(np.zeros((3, 8, 8), np.float32))
+
+
+# What is kept behind the network
+
+
+def test_folds_decode_in_the_middle_and_clean_what_most_clean():
+    """The mean of numbers, and what more than half of them have."""
+    parts = [
+        Postprocessing(decoding=Decoding(gap=gap, min_size=size, fill_holes=size < 30))
+        for gap, size in ((0.25, 10), (0.5, 20), (0.75, 90))
+    ]
+    assert together(parts).decoding == Decoding(gap=0.5, min_size=20)
+    few, many = Cleaning(min_size=8), Cleaning(min_size=64)
+    found = together([Postprocessing(cleaning=one) for one in ({1: few, 2: many}, {1: few}, {1: many, 2: few})])
+    assert found.cleaning == {1: few}
+    assert together(parts[:1]) is parts[0]
+
+
+def test_a_file_that_was_changed_is_refused(object_model, tmp_path):
+    """Unknown settings, impossible ones, and those of another model."""
+    space = Workspace(tmp_path)
+    object_model.after.save(space.postprocessing)
+    good = space.postprocessing.read_text()
+    assert of_model([space], object_model.plan) == object_model.after
+    for wrong in (good.replace('"gap"', '"gab"'), good.replace('"format": 1', '"format": 2'), good[:-9], ""):
+        space.postprocessing.write_text(wrong)
+        with pytest.raises(ModelError, match=r"postprocessing\.json"):
+            of_model([space], object_model.plan)
+    Postprocessing().save(space.postprocessing)
+    with pytest.raises(ModelError, match="of another model"):
+        of_model([space], object_model.plan)
+
+
+def test_a_cleaning_of_the_model_is_done_and_can_be_overruled(gray_model, tmp_path):
+    """Only the largest piece of class 1, unless told otherwise."""
+    from dataclasses import replace
+
+    plan = gray_model.plan
+    cleaned = replace(gray_model, after=Postprocessing(cleaning={1: Cleaning(largest=True)}))
+    y, x = np.mgrid[:40, :40]
+    image = (200 * (((y // 10) % 2) & ((x // 10) % 2))).astype(np.uint8)
+    mask = gray_model.predict(image)
+    assert set(np.unique(cleaned.predict(image))) <= set(np.unique(mask))
+    assert (cleaned.predict(image) > 0).sum() <= (mask > 0).sum()
+    name = plan.labels.names[1]
+    assert overruled(cleaned.after, plan, largest=()).cleaning == {}
+    assert overruled(cleaned.after, plan, min_size=9).cleaning == {1: Cleaning(largest=True, min_size=9)}
+    assert overruled(Postprocessing(), plan, fill_holes={name: 5}).cleaning == {1: Cleaning(fill_holes=5)}
+    with pytest.raises(PlanError, match="'liver' is no class"):
+        overruled(cleaned.after, plan, min_size={"liver": 5})
+
+
+def test_a_cleaning_that_helps_is_accepted_and_scored(tmp_path):
+    """Six masks with a speck that is never right: it goes, in the file and in the scores."""
+    from types import SimpleNamespace
+
+    from uvea.workflows.validation import cleaned_scores, cleaning_of
+
+    truths, found = {}, {}
+    for number in range(6):
+        truth = np.zeros((20, 20), np.int16)
+        truth[4:14, 4 : 12 + number % 2] = 1
+        truths[f"c{number}"] = truth
+        found[f"c{number}"] = truth.copy()
+        found[f"c{number}"][17:19, 16:19] = 1
+    labels = SimpleNamespace(names=("background", "cell"))
+    run = SimpleNamespace(
+        plan=SimpleNamespace(classes=2, labels=labels), cases={name: SimpleNamespace(group=None) for name in truths}
+    )
+    after = cleaning_of(run, found, truths)
+    assert list(after.cleaning) == [1] and after.cases == 6
+    rows = cleaned_scores(run, found, truths, after)
+    assert all(row["dice"] == 1.0 for row in rows)
+    after.save(tmp_path / "postprocessing.json")
+    assert Postprocessing.load(tmp_path / "postprocessing.json") == after and len(after.tried) > 6
+
+
+def test_masks_of_the_size_of_objects_are_chosen_evenly():
+    """As many as there is room for, at least one."""
+    from uvea.workflows.validation import spread_over
+
+    names = [str(n) for n in range(10)]
+    sizes = dict.fromkeys(names, 100)
+    assert spread_over(names, sizes, most=99, pixels=10_000) == names
+    assert spread_over(names, sizes, most=99, pixels=500) == ["0", "2", "4", "6", "8"]
+    assert spread_over(names, sizes, most=2, pixels=10_000) == ["0", "5"]
+    assert spread_over(names, sizes, most=99, pixels=5) == ["0"]
