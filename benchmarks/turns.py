@@ -1,0 +1,396 @@
+"""Run tools in processes of their own, in turns, and write down what came out.
+
+    tools -> one child per tool, A B C A B C ... -> medians and ratios -> results/NAME-DATE.json and .md
+
+Our tools run in this Python with the package of this working tree, peers in an environment of their own, all with the
+same number of threads. What is measured is in the jobs, see `child.py`; nothing of it is known here.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from accuracy import ROOT, BenchmarkError, Finished, describe_machine, log, state_of_code
+
+FOLDER = Path(__file__).resolve().parent
+PEERS = FOLDER / ".peers" / "bin" / "python"
+"""Where README.md says to install the peers."""
+
+ABSENT = "not installed: "
+"""Begins what stands in place of figures where a package is missing; no failure."""
+
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """What one child does."""
+
+    job: str
+    """module:function, a file of this folder; see `child.py`."""
+
+    settings: Mapping[str, Any]
+    """Of the job; anything that JSON can say."""
+
+    peer: bool = False
+    """Whether it runs in the environment of the peers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is the same for all children of a run."""
+
+    peers: Path
+    """Python of the peers."""
+
+    threads: int
+    gpu: bool = False
+    """Whether children may see a GPU."""
+
+    def environment(self, *, peer: bool) -> dict[str, str]:
+        """Variables of a child: ours, with the threads of every library, and our package for our tools only."""
+        threads = str(self.threads)
+        names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "BLOSC")
+        found = {**os.environ, **{f"{name}_NUM_THREADS": threads for name in names}}
+        found |= {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        found |= {"KERAS_BACKEND": "tensorflow", "nnUNet_n_proc_DA": threads, "nnUNet_def_n_proc": threads}
+        found.pop("PYTHONPATH", None)
+        if not peer:
+            found["PYTHONPATH"] = str(ROOT / "src")
+        if not self.gpu:
+            found["CUDA_VISIBLE_DEVICES"] = ""
+        return found
+
+
+class Child:
+    """A process that runs one job."""
+
+    def __init__(self, tool: Tool, setting: Setting) -> None:
+        self._began = time.perf_counter()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
+        self._process = subprocess.Popen(
+            [str(setting.peers if tool.peer else sys.executable), str(FOLDER / "child.py"), tool.job],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=setting.environment(peer=tool.peer),
+            start_new_session=True,  # so that what it starts can be ended with it
+        )
+        self._say(json.dumps(tool.settings))
+
+    def answer(self) -> Run:
+        """Wait for the next answer; the first has `start_seconds`, from the start of the process.
+
+        Raises:
+            BenchmarkError: if the job failed or its package is missing.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchmarkError(self._last_words())
+        found: Run = json.loads(line)
+        if "absent" in found:
+            raise BenchmarkError(f"{ABSENT}{found['absent']}")
+        if "failed" in found:
+            raise BenchmarkError(placeless(found["failed"]))
+        if self._began:
+            found["start_seconds"] = time.perf_counter() - self._began
+            self._began = 0.0
+        return found
+
+    def ask(self) -> Run:
+        """One more turn."""
+        self._say("")
+        return self.answer()
+
+    def close(self) -> None:
+        """End the process, and whatever it started."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(timeout=20)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            pass
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _say(self, text: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(text.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise BenchmarkError(self._last_words()) from None
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        # The last line only: those before it tell where things lie on this machine.
+        return placeless(f"exit code {code}: {lines[-1] if lines else 'no message'}")
+
+
+def in_turns(tools: Mapping[str, Tool], setting: Setting, *, repeat: int) -> dict[str, Run]:
+    """Start every tool, then let each run once per turn; what fails has an "error" and is not asked again.
+
+    Returns:
+        Of each tool what it said when it was ready, its "turns", and the median of each number in them.
+    """
+    children: dict[str, Child] = {}
+    found: dict[str, Run] = {}
+    try:
+        for name, tool in tools.items():
+            log(f"{name}: starting")
+            _try(found, name, lambda name=name, tool=tool: _start(children, name, tool, setting))  # type: ignore[misc]
+        for turn in range(repeat):
+            for name in tools:
+                if "error" not in found[name]:
+                    _try(found, name, lambda name=name: _take_turn(found[name], children[name]))  # type: ignore[misc]
+                    log(f"{name}: turn {turn + 1} of {repeat}, {_seconds_text(found[name])}")
+    finally:
+        for child in children.values():
+            child.close()
+    return {name: entry | medians(entry["turns"]) if "error" not in entry else entry for name, entry in found.items()}
+
+
+def _start(children: dict[str, Child], name: str, tool: Tool, setting: Setting) -> Run:
+    children[name] = Child(tool, setting)
+    ready = children[name].answer()
+    # Medians get the names of the numbers in a turn, so what was true before the first has names of its own.
+    del ready["cpu_seconds"]
+    return {"floor_bytes": ready.pop("peak_bytes"), **ready, "turns": []}
+
+
+def _take_turn(entry: Run, child: Child) -> Run:
+    return {**entry, "turns": [*entry["turns"], child.ask()]}
+
+
+def _try(found: dict[str, Run], name: str, act: Callable[[], Run]) -> None:
+    try:
+        found[name] = act()
+    except BenchmarkError as error:
+        log(f"{name}: {error}")
+        found[name] = {"error": str(error)}
+
+
+def _seconds_text(entry: Run) -> str:
+    return f"{entry['turns'][-1]['seconds']:.3f} s" if "error" not in entry else "failed"
+
+
+def medians(turns: Sequence[Run]) -> Run:
+    """The median of each number that all turns have; the peak memory is the largest."""
+    names = [name for name, value in turns[0].items() if isinstance(value, int | float)] if turns else []
+    found: Run = {name: median(turn[name] for turn in turns) for name in names}
+    return found | {name: max(turn[name] for turn in turns) for name in names if name.endswith("peak_bytes")}
+
+
+def times_as_fast(ours: Run, theirs: Run) -> float | None:
+    """The median over the turns of their seconds by ours, for equal work; None where one of them failed."""
+    if "error" in ours or "error" in theirs:
+        return None
+    pairs = zip(ours["turns"], theirs["turns"], strict=True)
+    return float(median(other["seconds"] / one["seconds"] for one, other in pairs))
+
+
+def whole_job(tool: Tool, setting: Setting) -> Run:
+    """Run a job that does all its work before it is ready, from the start of its process to its end."""
+    began = time.perf_counter()
+    child = Child(tool, setting)
+    try:
+        done = child.answer()
+    finally:
+        child.close()
+    return {**done, "seconds": time.perf_counter() - began}
+
+
+def command(words: Sequence[str], setting: Setting) -> Finished:
+    """Run `uvea` of this working tree as a user does."""
+    with tempfile.TemporaryFile() as output:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvea", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=setting.environment(peer=False),
+        )
+        try:
+            # Not process.wait: only wait4 tells the memory of this one child.
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    return Finished(
+        code=process.returncode,
+        seconds=seconds,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_memory_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        text=text,
+    )
+
+
+def succeeded(done: Finished) -> Finished:
+    """The same, if the command came to its end.
+
+    Raises:
+        BenchmarkError: with the last two lines that it wrote, the problem and what to try.
+    """
+    if done.code != 0:
+        lines = [line.strip() for line in done.text.strip().splitlines()[-2:]]
+        raise BenchmarkError(placeless(f"exit code {done.code}: {' '.join(lines) or 'no message'}"))
+    return done
+
+
+def placeless(text: str) -> str:
+    """The same without where things lay on this machine: results are shared."""
+    return re.sub(r"/\S*?/uvea-[\w-]+", "WORK", text.replace(str(ROOT), "."))
+
+
+def common_arguments(parser: argparse.ArgumentParser, *, repeat: int) -> None:
+    """What every benchmark takes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--repeat", type=int, default=repeat, help="turns of every tool, of which the median counts")
+    parser.add_argument("--threads", type=int, default=cores, help="of every tool; the cores of this process")
+    parser.add_argument(
+        "--peers-python", type=Path, default=PEERS, metavar="PATH", help="of the environment with the peers"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes and no file: to see that everything runs")
+    parser.add_argument("--note", default="", help="a sentence under the table, such as what else was running")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the table; benchmarks/results, none with --quick")
+
+
+def setting_of(asked: argparse.Namespace, *, gpu: bool = False) -> Setting:
+    """How the children of a run are started.
+
+    Raises:
+        BenchmarkError: if the Python of the peers is not there.
+    """
+    peers = asked.peers_python
+    if not peers.exists():
+        raise BenchmarkError(f"no peers at {peers}: install them, see benchmarks/README.md, or give --peers-python")
+    return Setting(peers=peers, threads=asked.threads, gpu=gpu)
+
+
+def begun(asked: argparse.Namespace) -> Run:
+    """What is true of a whole run: when, where, which code."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": state_of_code(),
+        "machine": describe_machine(),
+        "threads": asked.threads,
+        "repeat": asked.repeat,
+        "quick": asked.quick,
+        "note": asked.note,
+    }
+
+
+def record(
+    name: str, runs: Sequence[Run], asked: argparse.Namespace, page: Callable[[str, Sequence[Run]], str]
+) -> None:
+    """Add runs to the results of the day, write the page anew and show it. With --quick and no --out, only show it."""
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    out = asked.out or (None if asked.quick else FOLDER / "results")
+    if out is None:
+        print(page(day, runs))
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{name}-{day}.json"
+    together = [*recorded(path), *runs]
+    write(path, json.dumps({"date": day, "runs": together}, indent=1, ensure_ascii=False) + "\n")
+    text = page(day, together)
+    write(path.with_suffix(".md"), text)
+    print(text)
+    log(f"table in {path.with_suffix('.md')}")
+
+
+def recorded(path: Path) -> list[Run]:
+    """The runs in a results file, none where there is no file."""
+    found: list[Run] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    return found
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def table(headings: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table; headings are separated by |."""
+    names = headings.split("|")
+    return [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *rows)]
+
+
+def about(run: Run) -> list[str]:
+    """When, where and with what a run was measured, as lines under its table."""
+    versions: dict[str, str] = dict(run["machine"]["versions"])
+    for entry in run.get("tools", {}).values():
+        versions |= entry.get("versions", {})
+    machine = run["machine"]
+    place = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.1f} GiB"
+    place += f", {machine['accelerator'] or 'no accelerator'}"
+    quick = " Quick: these figures are to show that it runs." if run["quick"] else ""
+    counts = f"{run['repeat']} turns, {run['threads']} threads for every tool"
+    lines = [
+        "",
+        f"{run['started']}, {counts}, commit {run['commit']}.{quick}",
+        f"{place}; {', '.join(f'{name} {version}' for name, version in versions.items())}.",
+    ]
+    return [*lines, run["note"]] if run["note"] else lines
+
+
+def spread(entry: Run, name: str = "seconds") -> str:
+    """The median with the smallest and largest of the turns."""
+    values = [turn[name] for turn in entry["turns"]]
+    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def ratio_text(value: float | None) -> str:
+    """A ratio with two decimals."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def gib(count: float) -> str:
+    """Bytes in GiB."""
+    return f"{count / 2**30:.2f} GiB"
+
+
+def exit_code(entries: Sequence[Run]) -> int:
+    """1 where something failed; a package that is not installed is no failure."""
+    return 1 if any("error" in entry and not entry["error"].startswith(ABSENT) for entry in entries) else 0
+
+
+def run_main(main: Callable[[], int]) -> None:
+    """End this process with what `main` gives; with one line where it could not start."""
+    try:
+        sys.exit(main())
+    except BenchmarkError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
