@@ -5,6 +5,7 @@ import pytest
 
 from uvea.errors import OutputError
 from uvea.reports import Example, training_report
+from uvea.reports.panels import Objects
 
 EVIL = "<script>alert('x')</script>\"&.tif"
 
@@ -128,3 +129,23 @@ def test_a_volume_has_a_slider(written):
     sliders = [attributes for tag, attributes in page.tags if tag == "input"]
     assert [slider["max"] for slider in sliders] == ["2"]
     assert "of 3" in page.text
+
+
+def test_a_report_of_objects_leads_with_their_score(written):
+    """Curves of mean AP and of the search, rows by mean AP, and outlines by what became of each object."""
+    ids = np.array([[1, 1, 0, 2], [1, 1, 0, 2]])
+    objects = Objects(
+        reference=ids, prediction=ids, reference_kinds={1: "matched", 2: "missed"}, prediction_kinds={1: "matched"}
+    )
+    page = written(
+        history=[{"step": 1, "loss": 1.0, "val_mean_ap": 0.25, "val_dice": 0.5, "lr": 0.1}],
+        examples=[Example(name="a", image=np.ones((1, 2, 4)), scores={"cell": 0.3}, objects=objects)],
+        scores=[{"case": case, "class": "cell", "mean_ap": value} for case, value in (("good", 0.8), ("poor", 0.1))],
+        lead=("mean_ap", "mean AP"),
+        trials=([0.1, 0.2], [0.3, 0.4]),
+    )
+    for text in ("Validation mean AP", "Mean AP by gap of decoding", "mean AP per case", "lowest mean AP first"):
+        assert text in page.text
+    assert page.text.index("poor") < page.text.index("good")
+    assert "matched" in page.text and "missed" in page.text
+    page.assert_sealed()
