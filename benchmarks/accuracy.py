@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -316,7 +316,7 @@ def per_case(figure: Figure, dice: dict[str, dict[str, float]]) -> list[float]:
     return [fmean(labels[str(label)] for label in figure.labels) for labels in dice.values()]
 
 
-def run_uvea(words: Sequence[str]) -> Finished:
+def run_uvea(words: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Finished:
     """Run `uvea` of this working tree, with what it writes kept; Ctrl-C ends it, too."""
     with tempfile.TemporaryFile() as output:
         began = time.monotonic()
@@ -325,7 +325,7 @@ def run_uvea(words: Sequence[str]) -> Finished:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=_environment() if environment is None else environment,
         )
         try:
             # Not process.wait: only wait4 tells the memory of this one child.

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from accuracy import ROOT, BenchmarkError, Finished, describe_machine, log, state_of_code
+from accuracy import ROOT, BenchmarkError, Finished, describe_machine, log, run_uvea, state_of_code
 
 FOLDER = Path(__file__).resolve().parent
 PEERS = FOLDER / ".peers" / "bin" / "python"
@@ -221,33 +221,7 @@ def whole_job(tool: Tool, setting: Setting) -> Run:
 
 def command(words: Sequence[str], setting: Setting) -> Finished:
     """Run `uvea` of this working tree as a user does."""
-    with tempfile.TemporaryFile() as output:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "uvea", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=setting.environment(peer=False),
-        )
-        try:
-            # Not process.wait: only wait4 tells the memory of this one child.
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read().decode(errors="replace")
-    return Finished(
-        code=process.returncode,
-        seconds=seconds,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_memory_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        text=text,
-    )
+    return run_uvea(words, environment=setting.environment(peer=False))
 
 
 def succeeded(done: Finished) -> Finished:

@@ -88,16 +88,7 @@ def said_plainly(path: Path) -> Iterator[None]:
     """Whatever goes wrong inside of a damaged file is a fault of the file."""
     try:
         yield
-    except (
-        OSError,
-        EOFError,
-        LookupError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        AttributeError,
-        NotImplementedError,
-    ) as error:
+    except (OSError, EOFError, LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         said = " ".join(str(error).split())
         raise ModelError(f"{path} is damaged or not a file of Keras: {said:.200}", hint=RESAVE) from None
     except (zipfile.BadZipFile, zlib.error, RecursionError, MemoryError) as error:
