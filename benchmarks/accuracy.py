@@ -29,6 +29,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 GOAL_MINUTES = 10.0
@@ -80,6 +81,9 @@ class Row:
     folds: int = 1
     within: str | None = None
     """Folder with the region that counts, beside images/."""
+
+    foreground: bool = False
+    """Masks number their objects, and the row is about what is an object at all: 0 and 255 are given instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +140,7 @@ ROWS = (
         split=f"20 % drawn with seed {SEED}",
         hold_back=drawn,
         figures=(Figure(name="nuclei as foreground", labels=(1,), goal=0.91),),
+        foreground=True,
     ),
     Row(
         data="msd_hippocampus",
@@ -254,6 +259,8 @@ def run_row(row: Row, fold: int, *, data: Path, folder: Path, minutes: float, ca
 def prepare(row: Row, fold: int, *, data: Path, folder: Path) -> list[str]:
     """Link a dataset into folder/data/train and folder/data/val; names what is in val.
 
+    Masks of which only the foreground counts are written anew, with 0 and 255.
+
     Raises:
         BenchmarkError: images and masks that have not the same names, or nothing on one side.
     """
@@ -268,8 +275,11 @@ def prepare(row: Row, fold: int, *, data: Path, folder: Path) -> list[str]:
             (folder / "data" / part / kind).mkdir(parents=True)
     for name in names:
         for kind in ("images", "masks"):
-            link = folder / "data" / ("val" if name in held else "train") / kind / name
-            link.symlink_to((data / kind / name).resolve())
+            source, target = data / kind / name, folder / "data" / ("val" if name in held else "train") / kind / name
+            if row.foreground and kind == "masks":
+                Image.fromarray(np.where(np.asarray(Image.open(source)) > 0, np.uint8(255), np.uint8(0))).save(target)
+            else:
+                target.symlink_to(source.resolve())
     return sorted(held)
 
 

@@ -227,6 +227,18 @@ def test_data_that_is_not_there_starts_nothing(tmp_path, capsys):
     assert "no drive in" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_numbered_nuclei_are_given_as_foreground(tmp_path):
+    """The row is about the foreground: no mask tells one nucleus from the next, the images are linked."""
+    data = tmp_path / "dsb2018_stage1"
+    for name in NAMES[:10]:
+        write_mask(data / "images" / name, [[9, 9, 9, 9]])
+        write_mask(data / "masks" / name, [[0, 1, 2, 200]])
+    accuracy.prepare(ROWS["dsb2018_stage1"], 1, data=data, folder=tmp_path / "work")
+    masks = sorted((tmp_path / "work" / "data").glob("*/masks/*.png"))
+    assert len(masks) == 10 and {tuple(np.asarray(Image.open(mask))[0]) for mask in masks} == {(0, 255, 255, 255)}
+    assert all(image.is_symlink() for image in (tmp_path / "work" / "data").glob("*/images/*.png"))
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("row", accuracy.ROWS, ids=lambda row: row.data)
 def test_every_dataset_can_be_prepared(row, data_root, tmp_path):
@@ -247,7 +259,7 @@ def test_references_scored_against_themselves_reach_every_goal(row, data_root, t
     for name in held:
         for copy in ("masks", "reference"):
             (tmp_path / copy).mkdir(exist_ok=True)
-            shutil.copyfile(data_root / row.data / "masks" / name, tmp_path / copy / name)
+            shutil.copyfile(tmp_path / "data" / "val" / "masks" / name, tmp_path / copy / name)
     within = data_root / row.data / row.within if row.within else None
     evaluate(tmp_path / "masks", tmp_path / "reference", out=tmp_path / "scores", within=within)
     dice = accuracy.dice_of(tmp_path / "scores" / "scores.csv")

@@ -720,6 +720,24 @@ def test_threads_that_prepare_batches_change_no_bit_of_the_weights(
     assert_equal(gray_model.folder, tmp_path / "m")
 
 
+def test_the_last_steps_see_images_as_they_are(gray_data, tiny, tmp_path, monkeypatch):
+    """Of ten steps the first seven augment, the last three neither alter nor mirror."""
+    steps, real = [], workflow.standard_chain
+
+    def standard_chain(**kwargs):
+        chain = real(**kwargs)
+
+        def augment(images, labels, *, step):
+            steps.append(step)
+            return chain(images, labels, step=step)
+
+        return augment
+
+    monkeypatch.setattr(workflow, "standard_chain", standard_chain)
+    tiny(gray_data, tmp_path / "m", steps=10, overrides={"clean_finish": "0.3"})
+    assert sorted(steps) == list(range(7))
+
+
 def test_an_error_while_a_batch_is_prepared_ends_the_training_with_its_message(gray_data, tiny, tmp_path, monkeypatch):
     """It is raised in another thread, at the third step; no thread is left behind."""
     real = workflow.sampler

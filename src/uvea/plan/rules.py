@@ -174,7 +174,7 @@ def decide(
             budget=budget,
         ),
     )
-    settle("clean_finish", lambda: (0.15, "the network ends on images as they are, not on altered ones"))
+    settle("clean_finish", lambda: (0.15, "the network ends on images as they are, neither altered nor mirrored"))
     mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
