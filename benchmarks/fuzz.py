@@ -2,9 +2,9 @@
 
     files of our own writers -> mutations that know the format -> a child that reads them -> findings/, fuzz-DATE.md
 
-For every reader of images, plan.json, run.json, hashes.json, weights, checkpoints, tables, splits, scores and the
-command line. Only a `UveaError` may come out, within ten seconds and one GiB; all else is a finding, cut down to the
-bytes that matter and saved. Each input follows from seed, target and number, so a run can be repeated.
+For every reader of images, plan.json, run.json, hashes.json, weights, checkpoints, networks of Keras, tables, splits,
+scores and the command line. Only a `UveaError` may come out, within ten seconds and one GiB; all else is a finding, cut
+down to the bytes that matter and saved. Each input follows from seed, target and number, so a run can be repeated.
 
     python benchmarks/fuzz.py --minutes 60
     python benchmarks/fuzz.py --inputs 200 --only tif nii plan --seed 3
@@ -700,6 +700,17 @@ def _images(suffix: str, *known: change.Mutation) -> Target:
     )
 
 
+def _keras_seeds(suffix: str, folder: Path) -> list[bytes]:
+    """Networks that Keras itself saved."""
+    return [path.read_bytes() for path in sorted((ROOT / "tests" / "models" / "fixtures").glob(f"*{suffix}"))]
+
+
+def _read_keras(path: Path) -> None:
+    from uvea.models.keras import read_keras
+
+    read_keras(path)
+
+
 JSON = change.any_of(change.json_text, bytewise=0.1)
 TEXT = change.any_of(change.text)
 TARGETS: dict[str, Target] = {
@@ -731,6 +742,13 @@ TARGETS: dict[str, Target] = {
         mutate=change.any_of(change.safetensors),
         run=_read_checkpoint,
     ),
+    "keras": Target(
+        file="input.keras",
+        seeds=partial(_keras_seeds, ".keras"),
+        mutate=change.any_of(change.zipped({"json": JSON, "h5": change.bytes_of})),
+        run=_read_keras,
+    ),
+    "h5": Target(file="input.h5", seeds=partial(_keras_seeds, ".h5"), mutate=change.any_of(), run=_read_keras),
     "table": Target(file="input.csv", seeds=_table_seeds, mutate=TEXT, run=_read_table),
     "split": Target(file="input.json", seeds=lambda folder: SPLITS, mutate=JSON, run=_read_split),
     "splitcsv": Target(file="input.csv", seeds=lambda folder: SPLIT_TABLES, mutate=TEXT, run=_read_split),

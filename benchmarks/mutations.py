@@ -6,10 +6,12 @@ first check.
 """
 
 import gzip
+import io
 import json
 import struct
+import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -46,7 +48,8 @@ def any_of(*mutations: Mutation, bytewise: float = 0.25) -> Mutation:
                 zlib.error,
                 EOFError,
                 OSError,
-                RecursionError,
+                RuntimeError,
+                zipfile.BadZipFile,
             ):
                 content = bytes_of(content, random)  # no longer a file of its kind
         return content[:MOST_BYTES]
@@ -104,6 +107,23 @@ def gzipped(inner: Mutation) -> Mutation:
     def mutate(content: bytes, random: Random) -> bytes:
         whole = zlib.decompressobj(wbits=31).decompress(content, MOST_BYTES * 8)
         return gzip.compress(inner(whole, random), compresslevel=random.choice((1, 9)), mtime=0)
+
+    return mutate
+
+
+def zipped(inner: Mapping[str, Mutation]) -> Mutation:
+    """Change one file inside of a zip archive, by what its name ends with; the archive stays whole."""
+
+    def mutate(content: bytes, random: Random) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        name = random.choice(sorted(files))
+        files[name] = inner[name.rpartition(".")[2]](files[name], random)
+        changed = io.BytesIO()
+        with zipfile.ZipFile(changed, "w", random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+            for kept, data in files.items():
+                archive.writestr(zipfile.ZipInfo(kept), data)
+        return changed.getvalue()
 
     return mutate
 

@@ -44,6 +44,14 @@ def harmless(text: str, *, keep: str = "") -> str:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or a library says that there is not enough memory, on the machine or on an accelerator."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "failed to allocate")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    )
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 + 1 :]}"
 

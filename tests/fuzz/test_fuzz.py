@@ -37,9 +37,10 @@ def fuzz():
 
 IMAGES = ["png", "jpg", "bmp", "tif", "ome", "nii", "niigz", "nrrd", "nhdr", "mha", "mhd", "npy"]
 TEXTS = ["table", "split", "splitcsv", "scores"]
+NETWORKS = ["keras", "h5"]
 
 
-@pytest.mark.parametrize("name", IMAGES + TEXTS)
+@pytest.mark.parametrize("name", IMAGES + TEXTS + NETWORKS)
 def test_damaged_files_give_results_or_errors_that_a_user_can_mend(fuzz, name, tmp_path, capfd):
     """Never another exception, never a minute, never a gigabyte, never a word on the terminal from below."""
     target = fuzz.TARGETS[name]

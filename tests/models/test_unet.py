@@ -8,7 +8,7 @@ import torch
 
 from uvea.errors import PlanError, ShapeError
 from uvea.models import unet
-from uvea.models.unet import UNet
+from uvea.models.unet import UNet, recompute
 
 KINDS = [
     {},
@@ -50,6 +50,25 @@ def positive(network):
         for weight in network.parameters():
             weight.abs_().add_(0.01)
     return network
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=str)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_what_is_computed_again_gives_the_same_gradients_and_statistics(dims, settings):
+    """To the bit, and with fewer tensors kept between the passes."""
+
+    def step(again):
+        network = make(dims, deep_supervision=True, **settings)
+        assert not again or (recompute(network) and not recompute(network))
+        kept = []
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            cost = sum(piece.square().mean() for piece in network(batch(2, 2, *[16] * dims)))
+        cost.backward()
+        return [*(weight.grad for weight in network.parameters()), *network.buffers()], sum(kept)
+
+    (kept_all, large), (kept_less, small) = step(False), step(True)
+    assert all(torch.equal(a, b) for a, b in zip(kept_all, kept_less, strict=True)) and small < large
 
 
 @pytest.mark.parametrize("settings", KINDS, ids=str)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from uvea.errors import PlanError
 from uvea.training.step import WARM_UP, Recorded, eager, work_of
 
 
@@ -62,6 +63,50 @@ def test_the_loss_gets_all_that_a_batch_has_beside_images():
     work((x, y))
     work((x, y, w))
     assert given == [(y,), (y, w)]
+
+
+class Greedy(nn.Module):
+    """Multiplies by a weight, counts its calls in a buffer, and has no memory until it was made to need less."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("calls", torch.zeros(1))
+        self.error = error
+
+    def forward(self, x):
+        """The product."""
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        return x * self.weight
+
+    def spare(self):
+        """Whether there was something to spare."""
+        could, self.error = isinstance(self.error, RuntimeError), None
+        return could
+
+
+def test_where_memory_is_short_the_step_is_taken_again_with_less():
+    """The weight and the buffer are those of one step: squared errors 4 and 16 have the slope -12, the rate is 0.1."""
+    network = Greedy(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    work = work_of(network, optimizer, functional.mse_loss, autocast=nullcontext, clip=100.0, spare=network.spare)
+    found = eager(work, optimizer)(batch(0), 0.1)
+    assert found.tolist() == [10.0, 10.0]
+    assert network.weight.item() == pytest.approx(1.0) and network.calls.item() == 1
+
+
+def test_where_nothing_is_left_to_spare_the_way_out_is_named():
+    """And other errors stay what they are."""
+    network = Greedy(MemoryError())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    work = work_of(network, optimizer, functional.mse_loss, autocast=nullcontext, clip=1.0, spare=network.spare)
+    with pytest.raises(PlanError, match=r"no memory for a step with 2 patches of 1\n.*--set batch="):
+        work((torch.ones(2, 1, 1), torch.ones(2, 1, 1)))
+    network.error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1"):
+        work((torch.ones(2, 1, 1), torch.ones(2, 1, 1)))
 
 
 def test_recorded_steps_give_the_weights_of_eager_ones():

@@ -156,6 +156,17 @@ def test_a_name_that_is_there_twice_is_a_failure_of_its_case(folders, place, wha
     assert {row.case for row in caught.value.scores.rows} == {"b"}
 
 
+def test_files_that_declare_more_pixels_than_allowed_are_failures(folders):
+    """Reference, prediction and region alike: 2×2 pixels each, but for one."""
+    (folders[0] / "a.png").unlink()
+    save(folders[0] / "a.png", np.zeros((2, 3)))
+    with pytest.raises(IncompleteError, match=r"a\.png declares .* 6 pixels .* limit is 4\n.*--max-pixels 6") as caught:
+        evaluate(*folders, max_pixels=4)
+    assert caught.value.scores.summary.cases == 1
+    with pytest.raises(DatasetError, match="limit is 3"):
+        evaluate(*folders, max_pixels=3)
+
+
 def test_whatever_breaks_a_case_the_others_are_scored(folders, monkeypatch):
     """A fault of the program in one case: it is named with both files, and reported as such."""
 

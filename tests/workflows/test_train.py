@@ -738,6 +738,27 @@ def test_the_last_steps_see_images_as_they_are(gray_data, tiny, tmp_path, monkey
     assert sorted(steps) == list(range(7))
 
 
+def test_a_step_without_memory_is_taken_again_with_the_same_result(gray_data, gray_model, tiny, tmp_path, monkeypatch):
+    """At the third step the device has no room until less is kept; the weights come out to the bit, and it is said."""
+    real, told = workflow._loss, []
+
+    def loss(plan):
+        cost, calls = real(plan), []
+
+        def greedy(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return cost(*args, **kwargs)
+
+        return greedy
+
+    monkeypatch.setattr(workflow, "_loss", loss)
+    tiny(gray_data, tmp_path / "m", listen=told.append)
+    assert_equal(gray_model.folder, tmp_path / "m")
+    assert [event.text for event in told if isinstance(event, Message) and "no memory for a step" in event.text]
+
+
 def test_an_error_while_a_batch_is_prepared_ends_the_training_with_its_message(gray_data, tiny, tmp_path, monkeypatch):
     """It is raised in another thread, at the third step; no thread is left behind."""
     real = workflow.sampler

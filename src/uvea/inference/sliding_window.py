@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from uvea.arrays.tiles import Tile, cut, weight_of
+from uvea.errors import is_out_of_memory
 
 Network = Callable[[Tensor], Tensor]
 """(b, c, ...) float32 to (b, k, ...) logits of the same spatial size; k = 1 means one sigmoid."""
@@ -328,14 +329,6 @@ def _run(network: Network, tiles: Tensor, batch: Batch) -> Tensor:
         batch.tiles = half
         batch.tell(f"there is no memory for {len(tiles)} tiles at once: {half} from now on, with the same result")
     return torch.cat([_run(network, part, batch) for part in (tiles[:half], tiles[half:])])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a library says that there is not enough memory."""
-    words = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "failed to allocate")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-    )
 
 
 def _shares(logits: Tensor, maps: int) -> Tensor:

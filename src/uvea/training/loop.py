@@ -116,6 +116,9 @@ class Hooks:
     keep: Callable[[Progress], bool] = lambda progress: False
     """Asked after each step without validation: whether to save now."""
 
+    spare: Callable[[], bool] = lambda: False
+    """Called where there is no memory for a step: makes the network need less, or says that it cannot."""
+
     recording: Callable[[str], None] | None = None
     """Given where steps are to be recorded as a CUDA graph, see `uvea.training.step`: told why it cannot be done."""
 
@@ -161,7 +164,7 @@ def train(
     total, pace, cost_of_validation = torch.tensor(progress.loss_sum), _Pace(), 0.0
     seen: list[Tensor] = []
     told = progress.smooth
-    work = work_of(network, optimizer, hooks.loss, autocast=autocast, clip=clip)
+    work = work_of(network, optimizer, hooks.loss, autocast=autocast, clip=clip, spare=hooks.spare)
     take = (
         eager(work, optimizer) if hooks.recording is None else Recorded(work, optimizer, network, tell=hooks.recording)
     )

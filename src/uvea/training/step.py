@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from uvea.errors import PlanError, is_out_of_memory
+
 Batch = tuple[Tensor, ...]
 """Images (b, c, ...) float32, then what the loss takes after the logits: labels (b, ...), perhaps weights (b, ...).
 All on the training device."""
@@ -43,6 +45,7 @@ def work_of(
     *,
     autocast: Callable[[], AbstractContextManager[object]],
     clip: float,
+    spare: Callable[[], bool] = lambda: False,
 ) -> Work:
     """Make the step of a network.
 
@@ -52,20 +55,52 @@ def work_of(
         loss: logits and the rest of the batch to a scalar.
         autocast: makes the context in which the network runs forward.
         clip: largest norm of the gradient.
-    """
+        spare: called where there is no memory for a step: makes the network need less with the same result, or says
+            that it cannot. The step is taken again then.
 
-    def work(batch: Batch) -> Tensor:
+    Raises:
+        PlanError: by the step, if there is no memory for it and none to spare.
+    """
+    buffers = list(network.buffers())
+
+    def descend(batch: Batch) -> Tensor:
         images, *truth = batch
         with autocast():
             logits: Any = network(images)
         cost = loss(logits, *truth)
         optimizer.zero_grad(set_to_none=True)
         cost.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
-        optimizer.step()
-        return torch.stack((cost.detach().float(), norm.detach().float()))
+        return cost.detach().float()
+
+    def work(batch: Batch) -> Tensor:
+        before = [value.clone() for value in buffers]
+        try:
+            cost = descend(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or _capturing():
+                raise
+        else:
+            norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
+            optimizer.step()
+            return torch.stack((cost, norm.detach().float()))
+        # Outside of the handler, whose traceback keeps everything alive that did not fit.
+        optimizer.zero_grad(set_to_none=True)
+        if batch[0].device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not spare():
+            size = "×".join(map(str, batch[0].shape[2:]))
+            raise PlanError(
+                f"there is no memory for a step with {len(batch[0])} patches of {size}",
+                hint="close other programs, or train again with a smaller --set batch= or --set patch=",
+            )
+        _put(buffers, before)
+        return work(batch)
 
     return work
+
+
+def _capturing() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def eager(work: Work, optimizer: torch.optim.Optimizer) -> Step:

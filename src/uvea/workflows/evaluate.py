@@ -119,6 +119,7 @@ def evaluate(
     allow_missing: bool = False,
     allow_extra: bool = False,
     images: str | Path | None = None,
+    max_pixels: int | None = None,
     workers: int | None = None,
     report: bool = True,
     overwrite: bool = False,
@@ -153,6 +154,7 @@ def evaluate(
         allow_missing: score a missing prediction as an empty mask; otherwise it is a failure.
         allow_extra: leave out predictions without a reference; otherwise they are failures.
         images: folder of the images, for the report; unless given, those beside the references are taken.
+        max_pixels: files that declare more are failures, see `uvea.read`.
         workers: processes; None starts one per core where it pays. The result does not depend on it.
         report: whether to write report.html.
         overwrite: whether files in `out` may be replaced.
@@ -193,7 +195,13 @@ def evaluate(
     matched = match(Path(predictions), _path(reference), beside=beside, tell=tell)
 
     questions = [
-        Question(pair=pair, ignore=ignore_value, marks=bool(instances), pieces=not isinstance(label_names, Mapping))
+        Question(
+            pair=pair,
+            ignore=ignore_value,
+            marks=bool(instances),
+            pieces=not isinstance(label_names, Mapping),
+            max_pixels=max_pixels,
+        )
         for pair in matched.pairs
     ]
     looks = _look(questions, workers=workers, tell=tell)
@@ -215,6 +223,7 @@ def evaluate(
         membranes=em_membranes,
         membrane_threshold=em_threshold,
         probabilities=any(pair.probabilities is not None for pair in pairs),
+        max_pixels=max_pixels,
     )
     _check(measures, pairs, instances=instances, tell=tell)
 

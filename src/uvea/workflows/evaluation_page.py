@@ -148,7 +148,7 @@ def _metric_figures(found: MetricSummary) -> MetricFigures:
 
 def _example(pair: Pair, measures: Measures) -> Example:
     loaded = load(pair, measures)
-    image = None if pair.image is None else read(pair.image).array
+    image = None if pair.image is None else read(pair.image, max_pixels=measures.max_pixels).array
     objects = None
     if measures.instances:
         reference, prediction = objects_of(loaded, measures)

@@ -8,6 +8,7 @@ Whatever goes wrong with a case is returned as its failure, never raised: it mus
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
@@ -54,6 +55,9 @@ class Question:
     pieces: bool = True
     """Whether connected pieces are, which take most of the time."""
 
+    max_pixels: int | None = None
+    """See `uvea.read`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -97,6 +101,8 @@ class Measures:
     membrane_threshold: float = 0.5
     probabilities: bool = False
     threads: int = -1
+    max_pixels: int | None = None
+    """Files that declare more are not read, see `uvea.read`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +142,12 @@ def look(question: Question) -> Look:
     """Read the values of a reference, and of its prediction where asked for."""
     pair = question.pair
     try:
-        image = read(pair.reference)
+        image = read(pair.reference, max_pixels=question.max_pixels)
         values, pieces = _values_of(image, pair.reference, pieces=question.pieces)
         given: tuple[Key, ...] = ()
         if question.marks and pair.prediction is not None and pair.prediction != pair.probabilities:
-            marks, _ = _values_of(read(pair.prediction), pair.prediction, pieces=False)
+            guess = read(pair.prediction, max_pixels=question.max_pixels)
+            marks, _ = _values_of(guess, pair.prediction, pieces=False)
             given = tuple(key for key in marks if not is_ignored(key, question.ignore))
         return Look(
             case=pair.case,
@@ -185,12 +192,16 @@ def load(pair: Pair, measures: Measures) -> Loaded:
     Raises:
         UveaError: for a file that cannot be read, or that does not fit the reference.
     """
-    image = read(pair.reference)
+    opened = partial(read, max_pixels=measures.max_pixels)
+    image = opened(pair.reference)
     reference = _reference_classes(image, pair.reference, measures.labels)
-    within = None if pair.within is None else _region(pair.within, image, pair.reference)
+    within = None
+    if pair.within is not None:
+        within = _region(opened(pair.within), pair.within, image, pair.reference)
     probabilities = None
     if pair.probabilities is not None:
-        probabilities = _probabilities(pair.probabilities, image, pair.reference, classes=measures.labels.classes)
+        maps = opened(pair.probabilities)
+        probabilities = _probabilities(maps, pair.probabilities, image, pair.reference, classes=measures.labels.classes)
     guess = None
     if pair.prediction is None:
         prediction = np.zeros_like(reference)
@@ -198,7 +209,7 @@ def load(pair: Pair, measures: Measures) -> Loaded:
         # The most probable class; of equal ones the last, so that 0.5 is foreground.
         prediction = (len(probabilities) - 1 - probabilities[::-1].argmax(axis=0)).astype(np.int16)
     else:
-        guess = read(pair.prediction)
+        guess = opened(pair.prediction)
         _refuse_other_grid((image, pair.reference), (guess, pair.prediction), "prediction")
         prediction = _classes(guess, pair.prediction, measures.labels)
         _refuse_ignored(prediction, reference, within, path=pair.prediction, ignore_value=measures.labels.ignore)
@@ -403,8 +414,7 @@ def _named(labels: LabelMap, more: Sequence[int]) -> str:
     return f"--labels {quote(','.join([*known, *(f'{value}=value {value}' for value in more)]))}"
 
 
-def _region(path: Path, truth: Image, truth_path: Path) -> NDArray[np.bool_]:
-    image = read(path)
+def _region(image: Image, path: Path, truth: Image, truth_path: Path) -> NDArray[np.bool_]:
     _refuse_other_grid((truth, truth_path), (image, path), "region")
     if image.array.dtype.kind == "f" and np.isnan(image.array).any():
         raise DatasetError(f"{path} has NaN values", hint="save regions as whole numbers, 0 for what does not count")
@@ -412,9 +422,8 @@ def _region(path: Path, truth: Image, truth_path: Path) -> NDArray[np.bool_]:
     return inside
 
 
-def _probabilities(path: Path, truth: Image, truth_path: Path, *, classes: int) -> NDArray[np.floating]:
+def _probabilities(image: Image, path: Path, truth: Image, truth_path: Path, *, classes: int) -> NDArray[np.floating]:
     """Probabilities (classes, …), from 0 to 1."""
-    image = read(path)
     _refuse_other_grid((truth, truth_path), (image, path), "probability map")
     array = image.array
     found = array.astype(array.dtype if array.dtype == np.float64 else np.float32, copy=False)

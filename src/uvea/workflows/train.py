@@ -39,6 +39,7 @@ from uvea.errors import ModelError, PlanError
 from uvea.evaluation import CaseScore, summarise, write_csv
 from uvea.models.build import build_network
 from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks
+from uvea.models.unet import recompute
 from uvea.models.weights import load_weights, save_weights, weights_hash
 from uvea.objects.targets import targets
 from uvea.plan.budget import Budget
@@ -377,6 +378,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
                         listen=_teller(listen, label, progress, ends),
                         stop=lambda: bool(asked),
                         keep=pace.due,
+                        spare=partial(_spare, placed, listen),
                         recording=(lambda text: listen(Message(text, "warning"))) if recorded else None,
                     )
                     progress = run_loop(
@@ -559,6 +561,15 @@ def _optimizer(network: nn.Module, plan: Plan, *, recorded: bool = False) -> tor
         rate = torch.tensor(plan.learning_rate, device=next(network.parameters()).device)
         return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
     return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
+
+
+def _spare(network: nn.Module, listen: Listener) -> bool:
+    """Have the network need less memory, and say so; whether it could."""
+    if not recompute(network):
+        return False
+    text = "there is no memory for a step: from now on less is kept and more computed again, with the same result"
+    listen(Message(text, "warning"))
+    return True
 
 
 def _learning_rate(plan: Plan, step: int, steps: int | None) -> float:
