@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from uvea.errors import PlanError
-from uvea.training.step import WARM_UP, Recorded, eager, work_of
+from uvea.training.step import WARM_UP, Recorded, StepLeft, eager, leaving, work_of
 
 
 def start():
@@ -107,6 +107,37 @@ def test_where_nothing_is_left_to_spare_the_way_out_is_named():
     network.error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="mat1"):
         work((torch.ones(2, 1, 1), torch.ones(2, 1, 1)))
+
+
+@pytest.mark.parametrize("layer", range(12))
+def test_a_step_that_is_left_half_way_leaves_nothing_behind(layer):
+    """At whatever layer, forward (6) or backward: weights, statistics, moments and random numbers are as before."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Linear(1, 4), nn.BatchNorm1d(4), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(4, 4), nn.Linear(4, 1)
+    )
+    optimizer = torch.optim.Adam(network.parameters())
+    work, asked = work_on(network, optimizer), []
+    work(batch(0))
+
+    def state():
+        moments = [value for kept in optimizer.state.values() for value in kept.values()]
+        return [value.clone() for value in (*network.state_dict().values(), *moments, torch.get_rng_state())]
+
+    before = state()
+    with leaving(network, lambda: asked.append(1) or len(asked) > layer), pytest.raises(StepLeft):
+        work(batch(1))
+    assert len(asked) == layer + 1
+    assert all(torch.equal(a, b) for a, b in zip(before, state(), strict=True))
+    work(batch(1))
+    assert len(asked) == layer + 1
+
+
+def test_passes_without_gradients_are_not_left():
+    """Validation has its own way to stop."""
+    network, _ = start()
+    with leaving(network, lambda: True), torch.no_grad():
+        assert network(torch.ones(1, 1)).item() == 0
 
 
 def test_recorded_steps_give_the_weights_of_eager_ones():

@@ -22,6 +22,7 @@ from uvea.workflows import validation
 from uvea.workflows.events import Message, Progress
 from uvea.workflows.model import load
 from uvea.workflows.train import resume
+from uvea.workflows.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 
@@ -757,6 +758,30 @@ def test_a_step_without_memory_is_taken_again_with_the_same_result(gray_data, gr
     tiny(gray_data, tmp_path / "m", listen=told.append)
     assert_equal(gray_model.folder, tmp_path / "m")
     assert [event.text for event in told if isinstance(event, Message) and "no memory for a step" in event.text]
+
+
+def test_a_long_step_is_left_in_the_middle(gray_data, gray_model, tiny, tmp_path, monkeypatch):
+    """Ctrl-C comes while the third step computes its loss: the state has two steps, and leads to the same weights."""
+    real = workflow._loss
+
+    def loss(plan):
+        cost, calls = real(plan), []
+
+        def interrupted(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return cost(*args, **kwargs)
+
+        return interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(workflow, "_loss", loss)
+        tiny(gray_data, tmp_path / "m")
+    found, _ = Workspace(tmp_path / "m").load_checkpoint()
+    assert json.loads(found[1]["progress"])["step"] == 2
+    resume(tmp_path / "m")
+    assert_equal(gray_model.folder, tmp_path / "m")
 
 
 def test_an_error_while_a_batch_is_prepared_ends_the_training_with_its_message(gray_data, tiny, tmp_path, monkeypatch):

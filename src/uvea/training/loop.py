@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from uvea.errors import ModelError
-from uvea.training.step import Batch, Recorded, eager, work_of
+from uvea.training.step import Batch, Recorded, StepLeft, eager, work_of
 
 PROBE_STEPS = 12
 """Steps, at the least, that are timed before minutes become a number of steps."""
@@ -111,7 +111,7 @@ class Hooks:
     """Called after each step with the progress and a running mean of the loss; on a device, as last looked at."""
 
     stop: Callable[[], bool]
-    """Asked after each step: whether to save and end now, to be continued later."""
+    """Asked after each step: whether to save and end now, to be continued later. See `step.leaving` for long steps."""
 
     keep: Callable[[Progress], bool] = lambda progress: False
     """Asked after each step without validation: whether to save now."""
@@ -183,7 +183,11 @@ def train(
             network.train()
             batch = hooks.batch(progress.step, progress.steps)
             rate = hooks.learning_rate(progress.step, progress.steps)
-            found = take(batch, rate)
+            try:
+                found = take(batch, rate)
+            except StepLeft:
+                save(False)
+                break
             hooks.after_step()
             progress.step += 1
 

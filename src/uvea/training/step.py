@@ -8,8 +8,8 @@ Neither waits for the device.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +32,11 @@ Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 
 WARM_UP = 3
 """Steps that are taken before one is recorded: the first ones choose kernels and take memory."""
+
+
+class StepLeft(Exception):
+    """A step was left half-way because somebody asked for it; network and optimizer are as they were before it."""
+
 
 SAME = 0.02
 """Largest difference of loss and norm between a recorded step and an eager one, as a share; bfloat16 sums differ by
@@ -60,6 +65,7 @@ def work_of(
 
     Raises:
         PlanError: by the step, if there is no memory for it and none to spare.
+        StepLeft: by the step, see `leaving`.
     """
     buffers = list(network.buffers())
 
@@ -73,9 +79,14 @@ def work_of(
         return cost.detach().float()
 
     def work(batch: Batch) -> Tensor:
-        before = [value.clone() for value in buffers]
+        before, random = [value.clone() for value in buffers], torch.get_rng_state()
         try:
             cost = descend(batch)
+        except StepLeft:
+            optimizer.zero_grad(set_to_none=True)
+            _put(buffers, before)
+            torch.set_rng_state(random)
+            raise
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or _capturing():
                 raise
@@ -97,6 +108,40 @@ def work_of(
         return work(batch)
 
     return work
+
+
+@contextmanager
+def leaving(network: nn.Module, asked: Callable[[], bool]) -> Iterator[None]:
+    """Inside of this block, a step of the network ends at its next layer, forward or backward, once `asked` says so.
+
+    So a step may take as long as it likes: whoever wants to stop waits for one layer, and nothing of the step is kept.
+    Passes without gradients are not watched.
+
+    Raises:
+        StepLeft: by the step.
+    """
+
+    def look() -> None:
+        if asked():
+            raise StepLeft
+
+    def before(layer: nn.Module, given: object) -> None:
+        if torch.is_grad_enabled():
+            look()
+
+    def after(layer: nn.Module, given: object, made: object) -> None:
+        if isinstance(made, Tensor) and made.requires_grad:
+            made.register_hook(lambda gradient: look())
+
+    hooks = []
+    for layer in network.modules():
+        if not any(layer.children()):
+            hooks += [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _capturing() -> bool:

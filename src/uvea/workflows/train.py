@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from math import ceil, prod
@@ -51,7 +51,7 @@ from uvea.training.loop import Hooks, LossError, Progress
 from uvea.training.loop import train as run_loop
 from uvea.training.losses import build_loss, deep, with_objects
 from uvea.training.schedule import Schedule
-from uvea.training.step import Batch
+from uvea.training.step import Batch, leaving
 from uvea.training.weight_map import border_weights
 from uvea.workflows.check import read_again
 from uvea.workflows.events import Listener, Message, silent
@@ -366,7 +366,10 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
         while not ended:
             make = _batches(training, plan, precision, run.device, redrawn=progress.redrawn)
             try:
-                with Ahead(make, device=run.device, threads=LOADERS, depth=BATCHES_AHEAD) as batch:
+                with (
+                    Ahead(make, device=run.device, threads=LOADERS, depth=BATCHES_AHEAD) as batch,
+                    nullcontext() if recorded else leaving(placed, lambda: bool(asked)),
+                ):
                     hooks = Hooks(
                         batch=batch,
                         loss=_loss(plan),
