@@ -131,7 +131,7 @@ def leaving(network: nn.Module, asked: Callable[[], bool]) -> Iterator[None]:
 
     def after(layer: nn.Module, given: object, made: object) -> None:
         if isinstance(made, Tensor) and made.requires_grad:
-            made.register_hook(lambda gradient: look())
+            made.register_hook(lambda gradient: look())  # type: ignore[no-untyped-call]
 
     hooks = []
     for layer in network.modules():
