@@ -11,6 +11,7 @@ from uvea.models.weights import read_weights, save_weights
 from uvea.training.average import Average
 from uvea.training.checkpoint import pack, unpack
 from uvea.training.loop import Hooks, Progress, train
+from uvea.training.muon import Muon
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
@@ -21,17 +22,21 @@ class Parts:
     def __init__(self, *, layout=torch.contiguous_format, optimizer="adamw", seed=0, decay=0.9):
         torch.manual_seed(seed)
         self.network = nn.Sequential(
-            nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 2, 1)
+            nn.Conv2d(3, 5, 3, padding=1, bias=False),
+            nn.BatchNorm2d(5),
+            nn.ReLU(),
+            nn.Conv2d(5, 6, 3, padding=1),
+            nn.Conv2d(6, 2, 1),
         ).to(memory_format=layout)
         self.layout = layout
         wide = [weight for weight in self.network.parameters() if weight.ndim > 1]
         flat = [weight for weight in self.network.parameters() if weight.ndim <= 1]
         groups = [{"params": wide, "weight_decay": 0.1}, {"params": flat, "weight_decay": 0.0}]
-        self.optimizer = (
-            torch.optim.AdamW(groups, lr=0.01, fused=True)
-            if optimizer == "adamw"
-            else torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True)
-        )
+        self.optimizer = {
+            "muon": lambda: Muon(self.network, lr=0.01, weight_decay=0.1),
+            "adamw": lambda: torch.optim.AdamW(groups, lr=0.01, fused=True),
+            "sgd": lambda: torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True),
+        }[optimizer]()
         self.average = Average(self.network, decay) if decay else None
 
     def train(self, progress, *, stop_at=None):
@@ -56,7 +61,7 @@ class Parts:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
 def test_a_resumed_run_equals_an_unbroken_run_to_the_last_bit(tmp_path, layout, optimizer):
     """Twelve steps, against five, a file, and seven in parts of another seed; weights, statistics and average."""
     how = {"layout": LAYOUTS[layout], "optimizer": optimizer}

@@ -104,7 +104,7 @@ class Plan(BaseModel):
     foreground: float = Field(ge=0, le=1)
     """Share of patches that are placed on a foreground class."""
 
-    optimizer: Literal["adamw", "sgd", "adam"]
+    optimizer: Literal["muon", "adamw", "sgd", "adam"]
     """"adam": as Keras has it, at a constant learning rate; warm-up and schedule are for the others."""
 
     learning_rate: Real = Field(gt=0)
@@ -358,7 +358,7 @@ class Plan(BaseModel):
             if self.optimizer == "adam":
                 raise PlanError(
                     f"{where}: optimizer=adam is for networks that are given by their layers",
-                    hint='use adamw, or uvea.train(x, y, preset="mini")',
+                    hint='use muon, adamw or sgd, or uvea.train(x, y, preset="mini")',
                 )
             return
         grids = grids_of(self.graph)

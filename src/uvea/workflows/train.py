@@ -39,7 +39,7 @@ from uvea.errors import ModelError, PlanError
 from uvea.evaluation import CaseScore, summarise, write_csv
 from uvea.models.build import build_network
 from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks
-from uvea.models.unet import recompute
+from uvea.models.unet import UNet, recompute
 from uvea.models.weights import load_weights, save_weights, weights_hash
 from uvea.objects.targets import targets
 from uvea.plan.budget import Budget
@@ -50,6 +50,7 @@ from uvea.training.checkpoint import Packed, pack, unpack
 from uvea.training.loop import Hooks, LossError, Progress
 from uvea.training.loop import train as run_loop
 from uvea.training.losses import build_loss, deep, with_objects
+from uvea.training.muon import Muon
 from uvea.training.schedule import Schedule
 from uvea.training.step import Batch, leaving
 from uvea.training.weight_map import border_weights
@@ -306,7 +307,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
     placed = precision.prepare(network.to(run.device))
     assert isinstance(placed, nn.Module)
     recorded = _can_be_recorded(placed, plan, run.device)
-    optimizer = _optimizer(placed, plan, recorded=recorded)
+    optimizer = _optimizer(placed, plan, precision, recorded=recorded)
     average = Average(placed, plan.ema) if plan.ema else None
     space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
     progress = Progress(steps=_steps(plan, training))
@@ -550,20 +551,26 @@ def _drawn(step: int, redrawn: Sequence[int]) -> int:
 def _can_be_recorded(network: nn.Module, plan: Plan, device: torch.device) -> bool:
     """Whether steps may run as a CUDA graph: nothing in them is random, and the optimizer works on the device."""
     random = any(isinstance(part, _DROPOUT) and part.p > 0 for part in network.modules())
-    return device.type == "cuda" and plan.optimizer == "adamw" and not random
+    return device.type == "cuda" and plan.optimizer in ("muon", "adamw") and not random
 
 
-def _optimizer(network: nn.Module, plan: Plan, *, recorded: bool = False) -> torch.optim.Optimizer:
+def _optimizer(
+    network: nn.Module, plan: Plan, precision: Precision, *, recorded: bool = False
+) -> torch.optim.Optimizer:
+    device = next(network.parameters()).device
+    rate = torch.tensor(plan.learning_rate, device=device) if recorded else plan.learning_rate
+    if plan.optimizer == "muon":
+        heads = list(network.heads) if isinstance(network, UNet) else []
+        dtype = torch.bfloat16 if precision.dtype == "bfloat16" else torch.float32
+        decay = plan.weight_decay
+        return Muon(network, lr=rate, weight_decay=decay, heads=heads, dtype=dtype, capturable=recorded)
     # Norms and biases have few weights and no need to be small.
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     kept = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=0.99, nesterov=True)
-    if recorded:
-        rate = torch.tensor(plan.learning_rate, device=next(network.parameters()).device)
-        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=recorded)
 
 
 def _spare(network: nn.Module, listen: Listener) -> bool:

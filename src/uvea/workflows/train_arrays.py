@@ -188,7 +188,7 @@ def train_arrays(
         preset: "mini", the two-level network of many courses (148,353 parameters for gray images), trained as Keras
             trains it; None: uvea plans network and training.
         loss: "bce", "dice", "bce+dice" or "focal". With the preset "bce" unless given.
-        optimizer: "adam" with a preset; without, "adamw" or "sgd".
+        optimizer: "adam" with a preset; without, "muon", "adamw" or "sgd".
         epochs: passes over the training images; 10 with the preset. Or
         steps: batches, or
         minutes: wall-clock time of the call, without a preset only.
