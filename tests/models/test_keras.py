@@ -6,6 +6,7 @@ networks afresh and need the extra `keras-oracle`.
 
 import importlib.util
 import json
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -384,6 +385,31 @@ def test_damaged_files_are_refused_in_one_line(name, tmp_path):
                 read_keras(path)
             except ModelError as error:
                 assert "\n" not in error.problem and len(error.problem) < 500 + len(str(path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how large a process is")
+def test_a_text_that_is_declared_huge_gets_no_memory(tmp_path):
+    """The version of Keras has 6 letters and declares 2 GiB; found by fuzzing. Measured in a process of its own."""
+    content = bytearray((FIXTURES / "tutorial_keras2_weights.h5").read_bytes())
+    place = content.index(b"keras_version") + 48
+    assert content[place : place + 4] == (6).to_bytes(4, "little")
+    content[place : place + 4] = b"\xff\xff\xff\x7f"
+    (tmp_path / "huge.h5").write_bytes(content)
+    code = """if True:
+        import resource, sys
+        from pathlib import Path
+        from uvea.errors import ModelError
+        from uvea.models.keras import read_keras
+        read_keras(Path(sys.argv[1]))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            read_keras(Path(sys.argv[2]))
+        except ModelError:
+            print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    """
+    words = [sys.executable, "-c", code, FIXTURES / "tutorial_keras2_weights.h5", tmp_path / "huge.h5"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    assert int(done.stdout) < 200, done.stderr
 
 
 def test_what_is_no_file_of_keras_is_refused(tmp_path):

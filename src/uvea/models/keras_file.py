@@ -154,7 +154,26 @@ def _attribute(file: Group, name: str) -> str | None:
     kept = file.attrs.get_id(name)
     if kept.shape != () or kept.dtype.kind not in "OS" or kept.dtype.itemsize > MOST_JSON_BYTES:
         raise ModelError(f"{name} of the file is no text", hint=RESAVE)
-    return _text(file.attrs[name])
+    with _little_memory():
+        return _text(file.attrs[name])
+
+
+@contextmanager
+def _little_memory() -> Iterator[None]:
+    """On Linux, let the process grow by little: HDF5 makes room for as long a text as is declared."""
+    try:
+        resource = import_module("resource")
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + 8 * MOST_JSON_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if soft == resource.RLIM_INFINITY else min(wanted, soft), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _text(value: object) -> str | None:
