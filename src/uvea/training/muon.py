@@ -22,7 +22,7 @@ ITERATIONS = 3
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 LENGTH = 0.5
-"""Root mean square of a step over the learning rate. AdamW's have about 0.2; longer ones were better, see docs/log.md."""
+"""Root mean square of a step over the learning rate. AdamW's have 0.2, longer ones were better, see docs/log.md."""
 
 FEWEST_INPUTS = 5
 """Channels from which on a convolution is turned: the first layer of an image has too few to speak of directions."""
