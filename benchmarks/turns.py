@@ -361,6 +361,7 @@ def exit_code(entries: Sequence[Run]) -> int:
 
 def run_main(main: Callable[[], int]) -> None:
     """End this process with what `main` gives; with one line where it could not start."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that what it waits for ends too
     try:
         sys.exit(main())
     except BenchmarkError as error:
