@@ -20,6 +20,7 @@ from uvea.plan.graph import (
     Upsample,
     grids_of,
     levels_of,
+    reach_of,
     same_padding,
     stride_of,
     transposed_crop,
@@ -39,6 +40,22 @@ def network(*layers: object) -> GraphNetwork:
     """The image and these layers, with the same weights every time."""
     torch.manual_seed(0)
     return GraphNetwork(Graph(layers=(IMAGE, *layers))).eval()
+
+
+def test_the_reach_of_the_tutorial_network_by_hand():
+    """Two convolutions 2, pooling 1, enlarging 2 (a pixel of the lower level), two convolutions 2."""
+    assert reach_of(tutorial(), grids_of(tutorial())) == (7, 7)
+
+
+def test_no_pixel_sees_further_than_the_reach():
+    """By gradients, for every pixel of a pooling cell."""
+    network = GraphNetwork(tutorial()).double()
+    image = torch.rand(1, 1, 40, 40, dtype=torch.float64, requires_grad=True)
+    reach = reach_of(tutorial(), grids_of(tutorial()))[0]
+    for place in (20, 21):
+        (gradient,) = torch.autograd.grad(network(image)[0, 0, place, place], image)
+        seen = gradient[0, 0].nonzero()
+        assert (seen - place).abs().max() <= reach
 
 
 def test_the_tutorial_network_has_148353_parameters():

@@ -1,5 +1,6 @@
 """A network from Keras becomes a model folder that works like any other."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,16 @@ def test_files_of_any_size_are_predicted(model, tmp_path):
     mask = read(tmp_path / "masks" / "a.png")
     assert mask.shape == (33, 18)
     assert set(np.unique(mask.array)) <= {0, 255}
+
+
+@pytest.mark.parametrize("name", ["tutorial", "residual", "transposed"])
+def test_tiles_give_what_the_whole_image_would(name, tmp_path):
+    """Larger than a tile on both axes: two to four tiles, against one."""
+    model = import_keras(FIXTURES / f"{name}.keras", out=tmp_path / "m")
+    plan = model.plan
+    picture = image(plan.tile[0] + 40, plan.tile[1] + 8, channels=plan.channels)
+    whole = replace(model, plan=plan.model_copy(update={"tile": tuple(2 * n for n in plan.tile)}))
+    np.testing.assert_allclose(model.probabilities(picture), whole.probabilities(picture), rtol=0, atol=1e-5)
 
 
 def test_the_plan_says_where_the_network_is_from(model):

@@ -212,6 +212,8 @@ def _bands(
         tile=engine.fit.tile or plan.tile,
         overlap=plan.overlap,
         stride=plan.stride,
+        # Networks that came with their layers give what they gave where they come from: tiles do not mix.
+        context=None if plan.graph is None else tuple(length // 2 for length in plan.overlap),
         mirror_axes=plan.mirror_axes if mirror else (),
     )
 

@@ -50,7 +50,8 @@ class Window:
     """Total stride of the network per axis; tiles start and end on multiples of it."""
 
     context: tuple[int, ...] | None = None
-    """Pixels at inner tile borders that count nothing; see `uvea.arrays.tiles.cut`."""
+    """Pixels at inner tile borders that count nothing, see `uvea.arrays.tiles.cut`; at most half of what is shared, and
+    None stands for a quarter of it."""
 
     mirror_axes: tuple[int, ...] = ()
     """Spatial axes of the network (0 is the first after the channel) to mirror along; the mean over all
@@ -61,7 +62,9 @@ class Window:
         whole = tuple(ceil(n / s) * s for n, s in zip(shape, self.stride, strict=True))
         size = self.size(shape)
         shared = [_shared(*four) for four in zip(self.overlap, self.stride, size, whole, strict=True)]
-        return cut(whole, size, overlap=shared, context=self.context, align=self.stride)
+        wanted = self.context or tuple(length // 4 for length in shared)
+        context = [min(some, length // 2) for some, length in zip(wanted, shared, strict=True)]
+        return cut(whole, size, overlap=shared, context=context, align=self.stride)
 
     def size(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The size that all tiles of an image of spatial size `shape` have."""

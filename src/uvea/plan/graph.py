@@ -226,6 +226,27 @@ def stride_of(grids: dict[str, Grid]) -> tuple[int, ...]:
     return tuple(math.lcm(*(grid.step[axis].numerator for grid in grids.values())) for axis in (0, 1))
 
 
+def reach_of(graph: Graph, grids: dict[str, Grid]) -> tuple[int, ...]:
+    """How far a pixel of the output sees at most, in pixels of the image to each side, (y, x)."""
+    found: dict[str, tuple[Fraction, ...]] = {}
+    for layer in graph.layers:
+        before = [found[name] for name in layer.inputs] or [(Fraction(0), Fraction(0))]
+        more: tuple[int, ...] = (0, 0)
+        if layer.kind == "conv":
+            more = tuple((size - 1) * apart for size, apart in zip(layer.kernel, layer.dilation, strict=True))
+        elif layer.kind == "transposed_conv":
+            more = tuple(-(-size // step) for size, step in zip(layer.kernel, layer.stride, strict=True))
+        elif layer.kind == "max_pool":
+            more = tuple(size - 1 for size in layer.size)
+        elif layer.kind == "upsample":
+            more = (1, 1)
+        step = grids[layer.inputs[0]].step if layer.inputs else (Fraction(1), Fraction(1))
+        # Kernels reach to both sides by half; windows without a middle, to one side by all.
+        share = Fraction(1, 2) if layer.kind == "conv" and all(size % 2 for size in layer.kernel) else 1
+        found[layer.name] = tuple(max(one[axis] for one in before) + share * more[axis] * step[axis] for axis in (0, 1))
+    return tuple(math.ceil(length) for length in found[graph.layers[-1].name])
+
+
 def weights_of(graph: Graph, grids: dict[str, Grid]) -> int:
     """How many numbers the network has learnt, the means and variances of batch norms left out."""
     total = 0

@@ -15,7 +15,7 @@ from uvea.errors import ModelError, PlanError
 from uvea.models.keras import KerasModel, read_keras
 from uvea.models.weights import save_weights
 from uvea.plan.fingerprint import Fingerprint
-from uvea.plan.graph import Graph, grids_of, levels_of, stride_of, weights_of
+from uvea.plan.graph import Graph, grids_of, levels_of, reach_of, stride_of, weights_of
 from uvea.plan.plan import Plan
 from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.model import Model, load
@@ -122,7 +122,11 @@ def _plan(found: KerasModel, source: Path, labels: LabelMap, *, scale: float | N
     channels = grids[found.graph.layers[0].name].channels
     stride = stride_of(grids)
     patch = tuple(ceil((n or SIZE) / step) * step for n, step in zip(found.size, stride, strict=True))
-    tile = tuple(max(n, ceil(TILE / step) * step) for n, step in zip(patch, stride, strict=True))
+    # Neighbours share twice what a pixel sees: so tiles give what the whole image would.
+    shared = [ceil(2 * n / step) * step for n, step in zip(reach_of(found.graph, grids), stride, strict=True)]
+    tile = tuple(
+        max(n, ceil(max(TILE, 2 * both) / step) * step) for n, both, step in zip(patch, shared, stride, strict=True)
+    )
     origin = f"from {source.name}" + (f", Keras {found.version}" if found.version else "")
     head = {
         "sigmoid": "the sigmoid at the end is uvea's own",
@@ -142,6 +146,7 @@ def _plan(found: KerasModel, source: Path, labels: LabelMap, *, scale: float | N
         "precision": "as in Keras",
         "patch": "the size that Keras took" if all(found.size) else "Keras took any size",
         "tile": "larger than the patch: fewer borders; the network takes any size",
+        "overlap": "twice what a pixel of the output sees: tiles give what the whole image would",
     }
     return Plan.make(
         {
@@ -177,7 +182,7 @@ def _plan(found: KerasModel, source: Path, labels: LabelMap, *, scale: float | N
             "seed": 0,
             "precision": "float32",
             "tile": tile,
-            "overlap": tuple(n // 4 for n in tile),
+            "overlap": tuple(shared),
             "fingerprint": _unseen(channels, patch),
             "reasons": reasons,
         },
