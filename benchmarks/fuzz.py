@@ -587,17 +587,15 @@ def _read_weights(path: Path) -> None:
 
 
 def _read_checkpoint(path: Path) -> None:
-    import torch
-
     from uvea.models.build import build_network
     from uvea.models.weights import read_weights
     from uvea.plan.plan import Plan
     from uvea.training.average import Average
     from uvea.training.checkpoint import unpack
+    from uvea.training.muon import Muon
 
     network = build_network(Plan.load(path.parent / "model" / "plan.json"))
-    groups = [[weight for weight in network.parameters() if (weight.ndim > 1) is decayed] for decayed in (True, False)]
-    optimizer = torch.optim.AdamW([{"params": weights} for weights in groups])  # as in a training
+    optimizer = Muon(network, lr=0.01, weight_decay=0.01, heads=list(network.heads))  # as in a training
     unpack(read_weights(path), network, optimizer, Average(network, 0.9))
 
 

@@ -35,7 +35,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     """
 
     def write(part: Path) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(part, flags, 0o666)
         try:
             left = memoryview(content)
@@ -77,6 +77,8 @@ def make_whole(path: Path, write: Callable[[Path], object]) -> None:
 def _in_two_steps(path: Path, write: Callable[[Path], object]) -> None:
     part = part_of(path)
     try:
+        # What a kill left, or a link that somebody laid there: it must not be followed.
+        part.unlink(missing_ok=True)
         write(part)
         os.replace(part, path)
         sync_folder(path.parent)

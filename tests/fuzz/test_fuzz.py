@@ -65,6 +65,9 @@ def test_damaged_models_are_refused_in_one_line(fuzz, name, tmp_path_factory):
     target = fuzz.TARGETS[name]
     seeds = target.seeds(folder)
     judge = fuzz.Judge(target, limited=False)
+    (folder / target.file).write_bytes(seeds[0])
+    whole = judge(folder / target.file)
+    assert not whole["key"] and not whole["refused"], whole
     for number in range(INPUTS):
         (folder / target.file).write_bytes(target.mutate(seeds[0], Random(f"2 {name} {number}")))
         found = judge(folder / target.file)

@@ -110,6 +110,21 @@ def test_pixels_of_a_png_that_go_on_are_cut_off(tmp_path):
     assert peak_of(lambda: read(tmp_path / "a.png")) < 2**22
 
 
+@pytest.mark.parametrize("place", [8, 33])
+def test_a_png_says_its_size_once(place, tmp_path):
+    """The first says 7×6 pixels, another one 60,000×60,000, before it or after it; or no part comes first."""
+    headers = [chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)) for size in ((7, 6), (60_000, 60_000))]
+    rest = chunk(b"IDAT", zlib.compress(bytes(48))) + chunk(b"IEND", b"")
+    whole = b"\x89PNG\r\n\x1a\n" + headers[0] + rest
+    for hostile in (
+        whole[:place] + headers[1] + whole[place:],
+        whole[:place] + chunk(b"gAMA", bytes(4)) + headers[1] + rest,
+    ):
+        (tmp_path / "a.png").write_bytes(hostile)
+        with pytest.raises(ImageError):
+            assert peak_of(lambda: read(tmp_path / "a.png")) < 2**22
+
+
 def test_a_jpeg_with_thousands_of_scans_is_refused(tmp_path):
     """Each takes ten bytes and the time of a whole image."""
     Pillow.new("L", (64, 64)).save(tmp_path / "a.jpg", progressive=True)

@@ -241,6 +241,19 @@ def test_a_loss_that_is_no_number_ends_the_training_by_name(value):
     assert saved == [2, 4]
 
 
+def test_what_was_trained_is_kept_before_a_long_validation():
+    """Where it is due: a kill in the validation then costs no step, and the run goes on with that validation."""
+    events = []
+    run(
+        start(),
+        Progress(steps=24),
+        validate=lambda: events.append("validated") or 0.0,
+        keep=lambda progress: progress.step == 4,
+        save=lambda progress, best: events.append((progress.step, len(progress.history), progress.counted)),
+    )
+    assert events[:5] == ["validated", (2, 1, 0), (4, 1, 2), "validated", (4, 2, 0)]
+
+
 def test_a_stop_never_saves_weights_that_are_no_numbers():
     """Stopped between the first bad loss and the next validation, the last good state must stay."""
     saved = []

@@ -288,7 +288,9 @@ def claim(path: Path, overwrite: bool) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    discard(temporary)  # a link that somebody laid there must not be followed
+    return temporary
 
 
 def discard(temporary: Path) -> None:

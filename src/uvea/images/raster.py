@@ -36,7 +36,7 @@ class Png(Format):
         """Read one; 1 bit gives bool, 2 and 4 bit gray are scaled to 0 to 255 as PNG defines."""
         with path.open("rb") as file:
             head = file.read(26)
-        if head[:8] != _PNG_START or len(head) < 26:
+        if head[:8] != _PNG_START or len(head) < 26 or head[12:16] != b"IHDR":
             raise ValueError("it does not start like PNG")
         width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
         samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
@@ -127,6 +127,9 @@ def _known_chunks(path: Path) -> bytes:
             (stated,) = struct.unpack(">I", checksum)
             if kind[:1].isupper() and zlib.crc32(kind + data) != stated:
                 raise ValueError(f"the checksum of its part {kind!r} is wrong")
+            # The last one counts for pillow, the first one for us.
+            if (kind == b"IHDR") != (len(parts) == 1):
+                raise ValueError("it does not say its size once, in its first part")
             if kind in _PNG_CHUNKS:
                 parts += [head, data, checksum]
     return b"".join(parts)

@@ -164,7 +164,7 @@ def _little_memory() -> Iterator[None]:
     try:
         resource = import_module("resource")
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except (ImportError, OSError, ValueError):
+    except (ImportError, OSError, LookupError, ValueError):
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -211,6 +211,9 @@ def train(
             _refuse_no_number(seen, progress.step)
             told = None if smooth is None else float(smooth)
             mean = float(total) / progress.counted
+            # Validations may be long: what was trained must not wait for one to be kept.
+            if not just_probed and hooks.keep(progress):
+                save(False)
             began = time.perf_counter()
             try:
                 score = hooks.validate()

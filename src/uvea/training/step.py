@@ -105,6 +105,7 @@ def work_of(
                 hint="close other programs, or train again with a smaller --set batch= or --set patch=",
             )
         _put(buffers, before)
+        torch.set_rng_state(random)
         return work(batch)
 
     return work
