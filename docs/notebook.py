@@ -77,8 +77,7 @@ def unkept(space: dict[str, Any]) -> list[str]:
         f"outlines are worse without skip connections: {boundary}": boundary[skips.format("")]
         > boundary[skips.format("out")],
         f"augmentation narrows the gap: {space['gap']}": space["gap"]["augmented"] < space["gap"]["as they are"],
-        f"each level sees further: {space['reach']}": sorted(set(space["reach"].values()))
-        == [*space["reach"].values()],
+        f"each level sees further: {reach}": reach == sorted(set(reach)),
     }
     return [words for words, holds in said.items() if not holds]
 
