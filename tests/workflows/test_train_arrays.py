@@ -78,6 +78,22 @@ def test_the_course_in_one_call_learns(trained):
     assert (trained.train, trained.validation) == split_arrays(20, 0.2)
 
 
+def test_every_image_counts_alike_in_the_loss_of_an_epoch():
+    """Of batches of four images and one, as in Keras; at a standstill it is the loss of the same images held back."""
+    x, y = discs(5)
+    trained = train_arrays(
+        x,
+        y,
+        preset="mini",
+        epochs=1,
+        batch_size=4,
+        learning_rate=1e-12,
+        validation=(x, y),
+        precision="float32",
+    )
+    assert trained.history["loss"] == pytest.approx(trained.history["val_loss"], rel=1e-4)
+
+
 def test_dice_and_iou_of_the_history_belong_together(trained):
     """The last values are those of `evaluate` on the images held back."""
     x, y = discs(20)

@@ -507,14 +507,23 @@ def _trained_as_planned(
     steps = plan.steps or per_epoch * (plan.epochs or 0)
     loss = build_loss(plan.loss)
     pixels, labels = _tensors(data, plan)
-    history: dict[str, list[float]] = {}
+    history: dict[str, list[float]] = {"loss": []}
+    epoch: list[tuple[Tensor, int]] = []
     began = time.monotonic()
 
+    def counted(logits: Tensor, *truth: Tensor) -> Tensor:
+        cost = loss(logits, *truth)
+        epoch.append((cost.detach(), len(logits)))
+        return cost
+
     def validate() -> float:
+        # As Keras does: a small last batch counts less.
+        history["loss"].append(sum(float(cost) * count for cost, count in epoch) / sum(count for _, count in epoch))
+        epoch.clear()
         scores = _validation(placed, pixels, labels, data, loss=loss, precision=precision, device=where)
         for name, value in scores.items():
             history.setdefault(name, []).append(value)
-        return scores.get("val_dice", float(len(history)))
+        return scores.get("val_dice", float(len(history["loss"])))
 
     def tell(progress: Progress, running: float) -> None:
         figures = {"loss": running} | {name: values[-1] for name, values in history.items() if name == "val_dice"}
@@ -523,7 +532,7 @@ def _trained_as_planned(
 
     hooks = Hooks(
         batch=_batches(pixels, labels, data, plan, precision=precision, device=where),
-        loss=loss,
+        loss=counted,
         learning_rate=lambda step, steps: plan.learning_rate,
         after_step=lambda: None,
         validate=validate,
@@ -540,7 +549,6 @@ def _trained_as_planned(
         autocast=engine.autocast,
         clip=plan.clip,
     )
-    history = {"loss": [row["loss"] for row in progress.history], **history}
     model = Model(
         folder=Path("unsaved") if space is None else space.folder,
         plan=plan,
