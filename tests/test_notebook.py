@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from uvea.images import Image, write
 
 DOCS = Path(__file__).parents[1] / "docs"
 _spec = importlib.util.spec_from_file_location("notebook", DOCS / "notebook.py")
@@ -84,6 +87,29 @@ def test_a_notebook_becomes_a_page():
         "# Title\nwords\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
         "![what the cell above drew](data:image/png;base64,QUJD)\n"
     )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+def test_own_images_are_taken_where_there_are_some(tmp_path, monkeypatch):
+    """Masks of another format, an image without a mask and a file that is none beside them."""
+    pytest.importorskip("matplotlib", reason="the tutorial draws with matplotlib, extra `docs`").use("Agg")
+    for name in "abcde":
+        image = np.full((1, 70, 40), 30 * ord(name) % 200, np.uint8)
+        image[0, 9:20, 9:20] = 255
+        write(tmp_path / "my_images" / "images" / f"{name}.tif", Image(array=image, axes="yx"))
+        if name != "c":
+            mask = np.where(image == 255, 255, 0).astype(np.uint8)
+            write(tmp_path / "my_images" / "masks" / f"{name}.png", Image(array=mask, axes="yx"))
+    (tmp_path / "my_images" / "images" / ".a.tif").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UVEA_TUTORIAL_QUICK", "1")
+    space = {}
+    for cell in [cell for cell in CELLS if cell["cell_type"] == "code"][1:3]:
+        exec("".join(cell["source"]), space)
+    space["plt"].close("all")
+    # Corners of 64×64, what is missing mirrored: the square is there once, at the top and at the left.
+    assert space["x"].shape == space["y"].shape == (4, 64, 64) and space["x"].dtype == np.uint8
+    np.testing.assert_array_equal(space["y"][:, :30, :30].sum((1, 2)), 121)
 
 
 @pytest.mark.long
