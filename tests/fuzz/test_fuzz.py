@@ -57,10 +57,18 @@ def test_damaged_files_give_results_or_errors_that_a_user_can_mend(fuzz, name, t
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["plan", "run", "weights", "checkpoint"])
+MODELS = ["plan", "model", "run", "hashes", "weights", "checkpoint"]
+
+
+def test_every_reader_is_in_the_short_run(fuzz):
+    """But for the command line, whose runs take long."""
+    assert {*IMAGES, *TEXTS, *NETWORKS, *MODELS, "options"} == set(fuzz.TARGETS)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_damaged_models_are_refused_in_one_line(fuzz, name, tmp_path_factory):
     """What is in a model folder may come from a stranger."""
-    folder = tmp_path_factory.getbasetemp() / "fuzzed-model"
+    folder = tmp_path_factory.getbasetemp() / f"fuzzed-{name}"
     folder.mkdir(exist_ok=True)
     target = fuzz.TARGETS[name]
     seeds = target.seeds(folder)

@@ -275,7 +275,12 @@ def test_more_objects_than_png_can_number_go_to_tiff(object_model, tmp_path, mon
     job = workflow.Job("a", (tmp_path / "a.png",), {"mask": tmp_path / "out" / "a.png"})
     image = Image(array=np.zeros((1, 300, 300), np.uint8), axes="yx")
     found = workflow.Segmented(mask=np.arange(90_000, dtype=np.uint32).reshape(1, 300, 300), probabilities=None)
-    (path,) = workflow._write(job, image, found, object_model.plan, short=False, overwrite=False, listen=told.append)
+    how = {"short": False, "overwrite": False, "listen": told.append}
+    with pytest.raises(OutputError, match="is an image or the mask of another one"):
+        workflow._write(job, image, found, object_model.plan, taken={tmp_path / "out" / "a.tif"}, **how)
+    (path,) = workflow._write(job, image, found, object_model.plan, taken=set(), **how)
+    assert workflow._is_done(tmp_path / "out" / "a.png", object_model.plan, most=90_000)
+    assert not workflow._is_done(tmp_path / "out" / "a.png", object_model.plan, most=89_999)
     assert path.suffix == ".tif" and read(path).array.max() == 89_999
     assert isinstance(told[0], Message) and "89999 objects" in told[0].text
 

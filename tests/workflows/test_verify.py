@@ -110,6 +110,16 @@ def test_damaged_hashes_are_one_error(model, text):
     assert "\n" not in caught.value.problem
 
 
+@pytest.mark.parametrize("name", ["../other/plan.json", "/dev/zero", "run/cache/a.npy", "fold_1/../../plan.json"])
+def test_names_of_other_files_are_refused(model, name):
+    """A model may come from a stranger: nothing is opened beside its own files, and nothing that never ends."""
+    hashes = json.loads((model / "hashes.json").read_text())
+    hashes["files"][name] = "sha256:0"
+    (model / "hashes.json").write_text(json.dumps(hashes))
+    with pytest.raises(ModelError, match="is no file of a model"):
+        verify(model)
+
+
 def test_a_training_that_has_not_ended_has_nothing_to_verify(model, tmp_path):
     """The hint continues it; an empty folder is no model at all."""
     (model / "hashes.json").unlink()

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -88,6 +89,37 @@ class Fingerprint(BaseModel):
 
     mirror_pairs: tuple[tuple[str, str], ...] = ()
     """Classes that lie like mirror images of each other on the left and the right of a patient."""
+
+    @classmethod
+    def unmeasured(cls, *, channels: int, shape: tuple[int, ...]) -> Self:
+        """Of 2D images in pixels of which no more than channels and size (y, x) is known."""
+        return cls(
+            cases=0,
+            axes="yx",
+            channels=channels,
+            colour=channels == 3,
+            dtypes=(),
+            shape_min=shape,
+            shape_median=shape,
+            shape_max=shape,
+            unit="px",
+            spacing_min=(1.0, 1.0),
+            spacing_median=(1.0, 1.0),
+            spacing_max=(1.0, 1.0),
+            minimum=0.0,
+            maximum=0.0,
+            zeros=0.0,
+            skew=0.0,
+            foreground_mean=(),
+            foreground_std=(),
+            foreground_low=(),
+            foreground_high=(),
+            class_fraction=(),
+            class_cases=(),
+            object_size=0.0,
+            left_right=False,
+            left_right_axis=None,
+        )
 
 
 def measure(survey: Survey) -> Fingerprint:

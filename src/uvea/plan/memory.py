@@ -8,7 +8,7 @@ Counted in numbers of 4 bytes; half precision takes less, so the estimate is hig
     on the way                   the largest joined map once more, with its gradient and a copy for the convolution;
                                  twice that with residual blocks
     around the network           six copies of the images for the augmentation, six of the logits for the loss
-    weights                      themselves, gradients, two moments of AdamW, their moving average: five
+    weights                      themselves, gradients, up to two moments of the optimizer, their moving average: five
 
 Measured on a processor, 2026-11: what is kept is estimated within 3 %, a whole step from 12 % below (residual) to
 5 % above, over patches of 256×256 and 32×48×48. `tests/plan/test_memory.py` holds the first line against torch.

@@ -124,7 +124,7 @@ class Plan(BaseModel):
     """How much more often than usual patches are augmented; 1: as usual."""
 
     clean_finish: float = Field(ge=0, le=1)
-    """Share of the steps, at the end, whose patches are mirrored and turned only."""
+    """Share of the steps, at the end, whose patches are as they are: neither altered nor mirrored."""
 
     mirror_axes: tuple[int, ...]
     """Axes that may be mirrored, counted from the first spatial one."""

@@ -4,7 +4,7 @@ Two ways with one contract. `eager` asks torch for one kernel after the other. `
 step as a CUDA graph and has the device run them all at once, which saves the time between them: shapes
 and addresses stay the same, so batches are copied to where the first one was.
 
-Neither waits for the device.
+Neither waits for the device. A step that finds no memory is taken again with less; `leaving` lets it be left half-way.
 """
 
 import math

@@ -183,7 +183,7 @@ def _plan(found: KerasModel, source: Path, labels: LabelMap, *, scale: float | N
             "precision": "float32",
             "tile": tile,
             "overlap": tuple(shared),
-            "fingerprint": _unseen(channels, patch),
+            "fingerprint": Fingerprint.unmeasured(channels=channels, shape=patch),
             "reasons": reasons,
         },
         where="the plan",
@@ -213,34 +213,3 @@ def _labels(found: KerasModel, said: tuple[str, ...] | dict[int, str]) -> LabelM
         return LabelMap(kind="values", values=values, names=names)
     except ValueError:
         raise PlanError(f"a label is named twice: {', '.join(names)}", hint="give every class its own name") from None
-
-
-def _unseen(channels: int, patch: tuple[int, ...]) -> Fingerprint:
-    """Of data that uvea has not seen: the size of the images is all that is known."""
-    return Fingerprint(
-        cases=0,
-        axes="yx",
-        channels=channels,
-        colour=channels == 3,
-        dtypes=(),
-        shape_min=patch,
-        shape_median=patch,
-        shape_max=patch,
-        unit="px",
-        spacing_min=(1.0, 1.0),
-        spacing_median=(1.0, 1.0),
-        spacing_max=(1.0, 1.0),
-        minimum=0.0,
-        maximum=0.0,
-        zeros=0.0,
-        skew=0.0,
-        foreground_mean=(),
-        foreground_std=(),
-        foreground_low=(),
-        foreground_high=(),
-        class_fraction=(),
-        class_cases=(),
-        object_size=0.0,
-        left_right=False,
-        left_right_axis=None,
-    )

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from uvea.datasets.case import DataOptions
 from uvea.datasets.split import Split
 from uvea.durable import write_text
 from uvea.errors import ModelError
+from uvea.workflows.strict import bounded, validated
 
 
 class Kept(BaseModel):
@@ -52,7 +53,7 @@ class Kept(BaseModel):
             ModelError: if it is not there, or is not what `save` wrote.
         """
         try:
-            content = path.read_bytes()
+            content = bounded(path)
             values = json.loads(content)
         except FileNotFoundError:
             raise ModelError(
@@ -71,12 +72,4 @@ class Kept(BaseModel):
                 f"{path} is of format {theirs!r:.20}, this version of uvea resumes {ours}",
                 hint="resume with the version that began it, or train again with --overwrite",
             )
-        try:
-            return cls.model_validate_json(content, strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ModelError(
-                f"{path} is damaged: {f'{where}: ' if where else ''}{first['msg'].lower()}",
-                hint="train again with --overwrite",
-            ) from None
+        return validated(cls, content, path, hint="train again with --overwrite")

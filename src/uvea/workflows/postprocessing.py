@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from uvea.durable import write_text
 from uvea.errors import ModelError, PlanError
@@ -19,6 +19,7 @@ from uvea.objects.decode import Trial
 from uvea.objects.postprocess import Tried
 from uvea.plan.decoding import Cleaning, Decoding
 from uvea.plan.plan import Plan
+from uvea.workflows.strict import COPY_AGAIN, bounded, validated
 from uvea.workflows.workspace import Workspace
 
 MOST_BYTES = 1 << 24
@@ -61,20 +62,11 @@ class Postprocessing(BaseModel):
             ModelError: if it cannot be read, or holds something else.
         """
         try:
-            with path.open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
-            if len(content) > MOST_BYTES:
-                raise ValueError(f"it has more than {MOST_BYTES} bytes")
-            return cls.model_validate_json(content, strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            why = f"{f'{where}: ' if where else ''}{first['msg'].lower()}"
+            content = bounded(path, most=MOST_BYTES)
         except (OSError, ValueError) as error:
-            why = str(getattr(error, "strerror", None) or error)
-        raise ModelError(
-            f"{path} cannot be read: {why}", hint="copy the model again from where it came, or train it again"
-        )
+            why = getattr(error, "strerror", None) or error
+            raise ModelError(f"{path} cannot be read: {why}", hint=COPY_AGAIN) from None
+        return validated(cls, content, path)
 
 
 def together(parts: Sequence[Postprocessing]) -> Postprocessing:

@@ -7,7 +7,7 @@ kept probabilities -> decode -> out/
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,9 +152,10 @@ def predict_files(
     if Workspace(loaded.folder).unfinished():
         said = f"the training of {loaded.folder} has not ended: the best weights so far are used"
         listen(Message(f"{said}; `uvea train --resume {loaded.folder}` continues it", "warning"))
-    total, skipped = len(jobs), 0
+    total, skipped, taken = len(jobs), 0, _taken(jobs)
     if resume:
-        jobs = [job for job in jobs if not all(_is_whole(path) for path in job.targets)]
+        most = (max_pixels or MAX_PIXELS) * max(plan.outputs, 1)
+        jobs = [job for job in jobs if not all(_is_done(path, plan, most=most) for path in job.targets)]
         skipped = total - len(jobs)
         listen(Message(f"{skipped} of {total} images are done already"))
 
@@ -188,7 +189,9 @@ def predict_files(
         return image, found
 
     def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
-        return _write(job, *made, plan, short=keep_probabilities, overwrite=overwrite or resume, listen=listen)
+        return _write(
+            job, *made, plan, short=keep_probabilities, overwrite=overwrite or resume, taken=taken, listen=listen
+        )
 
     return _all_done(jobs, skipped, read=read_one, work=segment_one, write=write_one, listen=listen)
 
@@ -249,6 +252,7 @@ def decode_files(
     _refuse_names(folder, jobs)
     _refuse_inputs([job.targets for job in jobs], [path for job in jobs for path in job.paths])
     _refuse_outputs(folder, [path for job in jobs for path in job.targets], overwrite=overwrite, resume=False)
+    taken = _taken(jobs)
 
     def read_one(job: Job) -> Image:
         image = read(job.paths[0], axes=axes, max_pixels=(max_pixels or MAX_PIXELS) * plan.outputs)
@@ -268,7 +272,7 @@ def decode_files(
         return empty, Segmented(mask=numbered(decoded)[None], probabilities=given)
 
     def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
-        return _write(job, *made, plan, short=False, overwrite=overwrite, listen=listen)
+        return _write(job, *made, plan, short=False, overwrite=overwrite, taken=taken, listen=listen)
 
     return _all_done(jobs, 0, read=read_one, work=decode_one, write=write_one, listen=listen)
 
@@ -319,14 +323,29 @@ def _refuse_names(folder: Path, jobs: Sequence[Job]) -> None:
     check_inside(folder, targets)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a file can be read to its end. Writing by renaming leaves whole files; a power cut or a copy may not."""
+def _taken(jobs: Sequence[Job]) -> set[Path]:
+    """Files that are read or written under a name that was known from the start."""
+    return {path.resolve() for job in jobs for path in (*job.targets, *job.paths)}
+
+
+def _is_done(path: Path, plan: Plan, *, most: int) -> bool:
+    """Whether a file is there and whole; numbers that a PNG cannot hold are in a TIFF."""
+    if path.suffix == ".png" and plan.task == "objects" and not path.exists():
+        path = path.with_suffix(".tif")
+    return _is_whole(path, most=most)
+
+
+def _is_whole(path: Path, *, most: int) -> bool:
+    """Whether a file of up to `most` pixels can be read to its end.
+
+    Writing by renaming leaves whole files; a power cut or a copy may not.
+    """
     if not path.is_file():
         return False
     if path.suffix in (".csv", ".zip", ".geojson"):
         return path.stat().st_size > 0
     try:
-        read(path)
+        read(path, max_pixels=most)
     except UveaError:
         return False
     return True
@@ -367,7 +386,15 @@ def _files(folder: Path, name: str, source: Path, plan: Plan, kinds: Sequence[Ki
 
 
 def _write(
-    job: Job, image: Image, found: Segmented, plan: Plan, *, short: bool, overwrite: bool, listen: Listener
+    job: Job,
+    image: Image,
+    found: Segmented,
+    plan: Plan,
+    *,
+    short: bool,
+    overwrite: bool,
+    taken: Collection[Path],
+    listen: Listener,
 ) -> tuple[Path, ...]:
     """Write all files of one image."""
     files = dict(job.files)
@@ -376,6 +403,11 @@ def _write(
     if files["mask"].suffix == ".png" and mask.dtype == np.uint32:
         files["mask"] = files["mask"].with_suffix(".tif")
         said = f"{job.name} has {int(mask.max())} objects, and PNG holds numbers up to {LARGEST_16}"
+        if files["mask"].resolve() in taken:
+            raise OutputError(
+                f"{said}; {files['mask']} is an image or the mask of another one",
+                hint="predict images whose names differ in more than their endings into folders of their own",
+            )
         listen(Message(f"{said}: they are in {files['mask']}", "warning"))
     write(files["mask"], image.with_array(mask), overwrite=overwrite)
     if "probabilities" in files:

@@ -446,35 +446,18 @@ def _pixel_scheme(dtype: np.dtype[Any]) -> tuple[Normalization, str]:
 
 
 def _measured(data: _Data) -> Fingerprint:
-    images, masks, size = data.images, data.masks, data.images.shape[2:]
+    images, masks = data.images, data.masks
     shares = [(masks == value).mean() for value in data.labels.values]
-    return Fingerprint(
-        cases=len(images),
-        axes="yx",
-        channels=images.shape[1],
-        colour=images.shape[1] == 3,
-        dtypes=(str(images.dtype),),
-        shape_min=size,
-        shape_median=size,
-        shape_max=size,
-        unit="px",
-        spacing_min=(1.0, 1.0),
-        spacing_median=(1.0, 1.0),
-        spacing_max=(1.0, 1.0),
-        minimum=float(images.min()),
-        maximum=float(images.max()),
-        zeros=0.0,
-        skew=0.0,
-        foreground_mean=(),
-        foreground_std=(),
-        foreground_low=(),
-        foreground_high=(),
-        class_fraction=tuple(float(f"{share:.6g}") for share in shares),
-        class_cases=tuple(int((masks == value).any((1, 2)).sum()) for value in data.labels.values),
-        object_size=0.0,
-        left_right=False,
-        left_right_axis=None,
-    )
+    known = {
+        "cases": len(images),
+        "dtypes": (str(images.dtype),),
+        "minimum": float(images.min()),
+        "maximum": float(images.max()),
+        "class_fraction": tuple(float(f"{share:.6g}") for share in shares),
+        "class_cases": tuple(int((masks == value).any((1, 2)).sum()) for value in data.labels.values),
+    }
+    shape = (images.shape[2], images.shape[3])
+    return Fingerprint.unmeasured(channels=images.shape[1], shape=shape).model_copy(update=known)
 
 
 def _trained_as_planned(

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from uvea.durable import write_text
 from uvea.errors import ModelError, UveaError
@@ -31,9 +32,18 @@ from uvea.workflows.events import Listener, silent
 from uvea.workflows.kept import Kept
 from uvea.workflows.plan import data_hash, split_hash
 from uvea.workflows.postprocessing import Postprocessing
+from uvea.workflows.strict import COPY_AGAIN, bounded, validated
 from uvea.workflows.workspace import HISTORY, HISTORY_OF_OBJECTS, Workspace
 
 SAME = "as written"
+MOST_BYTES = 1 << 20
+"""Of hashes.json; ours takes some thousands."""
+
+_OURS = re.compile(
+    r"(fold_\d+/)?"
+    r"(weights\.safetensors|last\.safetensors|plan\.json|postprocessing\.json|history\.csv|scores\.csv|report\.html)"
+)
+"""Names that are looked at: nothing in the file may send us elsewhere."""
 
 
 class Hashes(BaseModel):
@@ -72,21 +82,19 @@ class Hashes(BaseModel):
             ModelError: if it is missing, or holds something else.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = bounded(path, most=MOST_BYTES)
         except FileNotFoundError:
             raise ModelError(
                 f"there is no {path}: the training has not ended, or an early version of uvea made the model",
                 hint=f"uvea train --resume {path.parent}, or train again",
             ) from None
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}", hint="check its rights") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ModelError(
-                f"{path} is damaged: {f'{where}: ' if where else ''}{first['msg'].lower()}",
-                hint="copy the model again from where it came, or train it again",
-            ) from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ModelError(f"{path} cannot be read: {why}", hint="check its rights") from None
+        found = validated(cls, content, path)
+        if strange := [name for name in (*found.weights, *found.files) if not _OURS.fullmatch(name)]:
+            raise ModelError(f"{path} is damaged: {strange[0]!r:.80} is no file of a model", hint=COPY_AGAIN)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,8 +263,8 @@ def _same_weights(path: Path, wanted: str, plan: Plan | None) -> str:
 def _same_file(path: Path, wanted: str | None) -> str:
     if wanted is None:
         raise _differs(path, "the training did not write it", "remove it, or train again")
-    if not path.exists():
-        raise ModelError(f"{path} is not there", hint="copy the model again from where it came, or train it again")
+    if not path.is_file():
+        raise ModelError(f"{path} is not there", hint=COPY_AGAIN)
     if file_hash(path) != wanted:
         raise _differs(path, "it is not what the training wrote", "copy the model again")
     if path.name == "scores.csv":
