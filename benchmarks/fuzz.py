@@ -2,9 +2,9 @@
 
     files of our own writers -> mutations that know the format -> a child that reads them -> findings/, fuzz-DATE.md
 
-For every reader of images, plan.json, run.json, hashes.json, weights, checkpoints, networks of Keras, tables, splits,
-scores and the command line. Only a `UveaError` may come out, within ten seconds and one GiB; all else is a finding, cut
-down to the bytes that matter and saved. Each input follows from seed, target and number, so a run can be repeated.
+For every reader of images, every file of a model, networks of Keras, tables, splits, scores, and the command line.
+Only a `UveaError` may come out, within ten seconds and one GiB; all else is a finding, cut down to the bytes that
+matter and saved. Each input follows from seed, target and number, so a run can be repeated.
 
     python benchmarks/fuzz.py --minutes 60
     python benchmarks/fuzz.py --inputs 200 --only tif nii plan --seed 3
@@ -563,6 +563,24 @@ def _read_model(path: Path) -> None:
     load(model, device="cpu")
 
 
+def _postprocess(path: Path) -> None:
+    """A model folder with this beside the plan and good weights, and a prediction."""
+    import numpy as np
+
+    from uvea.workflows.model import load
+
+    model = path.parent / "model"
+    shutil.copy(path, model / "postprocessing.json")
+    load(model, device="cpu").predict((np.arange(32 * 32) % 97).astype(np.uint8).reshape(1, 32, 32))
+
+
+def _postprocessing_seeds(folder: Path) -> list[bytes]:
+    """What a training wrote, and one with a cleaning, of the classes of that model."""
+    written = _file_of_model("postprocessing.json", folder)
+    cleaning = {"1": {"largest": True, "min_size": 5, "fill_holes": 3}}
+    return [*written, json.dumps({**json.loads(written[0]), "cleaning": cleaning}).encode()]
+
+
 def _read_run(path: Path) -> None:
     from uvea.workflows.kept import Kept
 
@@ -728,6 +746,7 @@ TARGETS: dict[str, Target] = {
     "model": Target(file="plan.json", seeds=partial(_file_of_model, "plan.json"), mutate=JSON, run=_read_model),
     "run": Target(file="run.json", seeds=partial(_file_of_model, "run/run.json"), mutate=JSON, run=_read_run),
     "hashes": Target(file="hashes.json", seeds=partial(_file_of_model, "hashes.json"), mutate=JSON, run=_verify),
+    "postprocessing": Target(file="postprocessing.json", seeds=_postprocessing_seeds, mutate=JSON, run=_postprocess),
     "weights": Target(
         file="input.safetensors",
         seeds=partial(_file_of_model, "weights.safetensors"),

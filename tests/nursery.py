@@ -106,11 +106,13 @@ def die_within(call: str, number: int, how: str) -> None:
         calls.append(0)
         if len(calls) != number:
             return real(*args, **kwargs)
-        if how == "after":
-            real(*args, **kwargs)
-        if how == "half":
-            real(args[0], bytes(args[1])[: len(args[1]) // 2])
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            if how == "after":
+                real(*args, **kwargs)
+            if how == "half":
+                real(args[0], bytes(args[1])[: len(args[1]) // 2])
+        finally:  # also where the call failed, as for a folder that is there
+            os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(os, call, deadly)
 

@@ -55,6 +55,20 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     _in_two_steps(path, write)
 
 
+def claim(path: Path, *, overwrite: bool) -> None:
+    """Make sure that a file may be written, and make its folder.
+
+    Raises:
+        OutputError: if it exists and `overwrite` is not set, or its folder cannot be made.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists", hint="choose another --out, or add --overwrite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by a text in UTF-8, as `write_whole`."""
     write_whole(path, text.encode("utf-8"))
@@ -69,7 +83,7 @@ def make_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     def write_and_sync(part: Path) -> None:
         write(part)
-        _sync(part)
+        sync(part)
 
     _in_two_steps(path, write_and_sync)
 
@@ -106,7 +120,7 @@ def rename(old: Path, new: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut, where the system can do that."""
     try:
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
@@ -119,7 +133,12 @@ def unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {error.strerror or error}", hint=hint)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: if the disk says that they are not.
+    """
     # Windows syncs only what is open for writing, and folders not at all.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:

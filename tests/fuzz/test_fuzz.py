@@ -57,7 +57,7 @@ def test_damaged_files_give_results_or_errors_that_a_user_can_mend(fuzz, name, t
     assert capfd.readouterr() == ("", "")
 
 
-MODELS = ["plan", "model", "run", "hashes", "weights", "checkpoint"]
+MODELS = ["plan", "model", "run", "hashes", "postprocessing", "weights", "checkpoint"]
 
 
 def test_every_reader_is_in_the_short_run(fuzz):

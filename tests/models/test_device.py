@@ -9,7 +9,7 @@ import torch
 
 from uvea.errors import PlanError
 from uvea.models import device as module
-from uvea.models.device import choose_precision, describe_machine, find_device, keep_large_blocks
+from uvea.models.device import choose_precision, describe_machine, find_device, keep_large_blocks, repeatable
 from uvea.models.unet import ConvBlock, UNet
 
 CPU = torch.device("cpu")
@@ -38,6 +38,25 @@ def test_a_device_that_is_not_here_is_refused_with_those_that_are(wanted):
     """Typos, and cards this machine does not have."""
     with pytest.raises(PlanError, match=f"no device '{wanted}'.*\n.*cpu"):
         find_device(wanted)
+
+
+def test_a_gpu_is_asked_to_repeat_inside_of_the_block_only(monkeypatch):
+    """Torch refuses what it cannot repeat; that is an error of ours, with the way out. A processor is left alone."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    with repeatable(CPU):
+        assert not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with repeatable(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with (
+        pytest.raises(PlanError, match="max_pool3d.*\n.*without --set deterministic"),
+        repeatable(torch.device("cuda")),
+    ):
+        raise RuntimeError("max_pool3d_with_indices_backward_cuda does not have a deterministic implementation, but …")
+    with pytest.raises(RuntimeError, match="something else"), repeatable(torch.device("cuda")):
+        raise RuntimeError("something else")
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_machine_is_described_in_sane_numbers():

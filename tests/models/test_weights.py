@@ -40,6 +40,14 @@ def test_a_state_dict_with_shared_tensors_is_written(tmp_path):
         (lambda state: state.pop("heads.0.bias"), r"heads.0.bias is missing\n"),
         (lambda state: state.update(extra=torch.zeros(1)), r"extra is not part of the network\n"),
         (lambda state: state.update({"heads.0.bias": torch.zeros(3)}), r"heads.0.bias is \(3,\) where .* \(2,\)\n"),
+        (
+            lambda state: state.update({"heads.0.bias": torch.zeros(2, dtype=torch.complex64)}),
+            r"heads.0.bias is of type C64, and the network has torch.float32\n",
+        ),
+        (
+            lambda state: state.update({"heads.0.bias": torch.zeros(2, dtype=torch.int64)}),
+            r"heads.0.bias is of type I64",
+        ),
         (lambda state: [state.pop(name) for name in list(state)[:-1]], r"conv1.weight is missing \(and \d+ more\)\n"),
     ],
 )

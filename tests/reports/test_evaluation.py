@@ -308,6 +308,6 @@ def test_a_report_of_nothing_is_still_a_page(written):
 def test_an_existing_report_is_not_replaced(written):
     """Unless the user says so."""
     written()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="exists"):
         written()
     written(overwrite=True)

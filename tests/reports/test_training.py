@@ -118,7 +118,7 @@ def test_many_findings_are_folded(written):
 def test_an_existing_report_is_not_replaced(written):
     """Unless the user says so."""
     written()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="exists"):
         written()
     written(overwrite=True)
 

@@ -327,6 +327,18 @@ def test_a_mask_never_replaces_the_probabilities_of_another(gray_model, gray, tm
         predict_files(gray_model, tmp_path / "in", out=tmp_path / "out", probabilities=True, overwrite=True)
 
 
+@pytest.mark.parametrize("pair", [("CON.png",), ("a.png", "A.png"), ("\u00e9.png", "e\u0301.png")])
+def test_names_that_clash_on_another_system_are_refused_before_anything_is_computed(gray_model, gray, tmp_path, pair):
+    """The name of a device, and two that differ in case or Unicode form only."""
+    for name in pair:
+        save(tmp_path / "in" / name, gray[None])
+    if len(list((tmp_path / "in").iterdir())) < len(pair):
+        pytest.skip("this disk takes the two names for one")
+    with pytest.raises(OutputError, match=r"name of a device|differ in case or Unicode form only"):
+        predict_files(gray_model, tmp_path / "in", out=tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_an_out_that_is_a_file_is_refused_before_anything_is_computed(gray_model, gray, tmp_path, monkeypatch, name):
     """The hint says what to change."""

@@ -17,9 +17,11 @@ from uvea.errors import DatasetError, ImageError, ModelError, OutputError, PlanE
 from uvea.images import read, write
 from uvea.images.image import Image
 from uvea.models.weights import read_weights
+from uvea.training.average import Average
 from uvea.workflows import train as workflow
 from uvea.workflows import validation
 from uvea.workflows.events import Message, Progress
+from uvea.workflows.kept import Kept
 from uvea.workflows.model import load
 from uvea.workflows.train import resume
 from uvea.workflows.workspace import Workspace
@@ -758,6 +760,50 @@ def test_a_step_without_memory_is_taken_again_with_the_same_result(gray_data, gr
     tiny(gray_data, tmp_path / "m", listen=told.append)
     assert_equal(gray_model.folder, tmp_path / "m")
     assert [event.text for event in told if isinstance(event, Message) and "no memory for a step" in event.text]
+
+
+def test_no_memory_beside_a_step_is_one_error_and_can_be_resumed(gray_data, gray_model, tiny, tmp_path, monkeypatch):
+    """Such as when weights are averaged; the states before it are kept."""
+    real, calls = Average.update, []
+
+    def greedy(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+        return real(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(PlanError, match="not enough memory on cpu") as caught:
+        patch.setattr(Average, "update", greedy)
+        tiny(gray_data, tmp_path / "m")
+    assert f"uvea train --resume {tmp_path / 'm'}" in caught.value.hint
+    resume(tmp_path / "m")
+    assert_equal(gray_model.folder, tmp_path / "m")
+
+
+def test_another_version_is_said_before_a_training_is_resumed(gray_data, tiny, tmp_path):
+    """It goes on; the last bits may differ then."""
+    tiny(gray_data, tmp_path / "m")
+    space, told = Workspace(tmp_path / "m"), []
+    kept = Kept.load(space.run_facts)
+    assert kept.begun_with["torch"] == torch.__version__
+    resume(tmp_path / "m", listen=told.append)
+    kept.model_copy(update={"begun_with": {**kept.begun_with, "torch": "1.0"}}).save(space.run_facts)
+    assert not [event for event in told if isinstance(event, Message) and "begun with" in event.text]
+    resume(tmp_path / "m", listen=told.append)
+    (said,) = [event for event in told if isinstance(event, Message) and "begun with" in event.text]
+    assert said.level == "warning" and f"torch 1.0, now {torch.__version__}" in said.text
+
+
+def test_a_state_whose_precision_is_something_else_is_refused(gray_data, tiny, tmp_path):
+    """Strict types, and no more threads than there can be."""
+    tiny(gray_data, tmp_path / "m")
+    space = Workspace(tmp_path / "m")
+    (tensors, words), _ = space.load_checkpoint()
+    kind, values = json.loads(words["precision"])
+    for bad in ({**values, "threads": 0}, {**values, "channels_last": 1}, {**values, "dtype": "float8"}, {}):
+        space.save_checkpoint((tensors, {**words, "precision": json.dumps([kind, bad])}))
+        with pytest.raises(ModelError, match="its precision"):
+            resume(tmp_path / "m")
 
 
 def test_a_long_step_is_left_in_the_middle(gray_data, gray_model, tiny, tmp_path, monkeypatch):

@@ -79,6 +79,21 @@ def test_what_has_not_ended_is_counted(tmp_path):
     assert space.unfinished() == 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("folder", ["run", "run/cache", "fold_2", "fold_1/run"])
+def test_folders_that_are_links_are_not_trained_into(tmp_path, folder):
+    """A model of somebody else may have them, and what is written would come to lie where they lead."""
+    link = tmp_path / "model" / folder
+    link.parent.mkdir(parents=True)
+    for target in (tmp_path / "elsewhere", tmp_path / "nowhere"):
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        link.symlink_to(target)
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match=rf"{re.escape(str(link))} is a link to {re.escape(str(target))}"):
+                Workspace(tmp_path / "model").claim(overwrite=overwrite)
+        link.unlink()
+
+
 def test_a_look_changes_nothing(tmp_path):
     """`check_free` makes no folder."""
     Workspace(tmp_path / "a" / "b").check_free(overwrite=False)

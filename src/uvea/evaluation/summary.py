@@ -5,16 +5,16 @@ Definitions 2, 4 and 5 of the metrics page. Everything follows from the rows; no
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from uvea.durable import claim, write_text
 from uvea.errors import DatasetError
 from uvea.evaluation.intervals import FEW, RESAMPLES, Interval, bootstrap_mean
 from uvea.evaluation.overlap import dice, iou, precision, recall, specificity
-from uvea.evaluation.table import METRICS, CaseScore, Metric, Value, claim, discard, unwritable
+from uvea.evaluation.table import METRICS, CaseScore, Metric, Value
 
 SHOWN = 5
 """Best and worst cases that are named."""
@@ -191,20 +191,13 @@ def write_summary(path: Path, summary: Summary, *, overwrite: bool = False) -> N
 
 
 def write_json(path: Path, content: Mapping[str, object], *, overwrite: bool = False) -> None:
-    """Write plain data as readable JSON, infinity as "inf", under a temporary name first.
+    """Write plain data as readable JSON, infinity as "inf", whole or not at all.
 
     Raises:
         OutputError: if the file exists and `overwrite` is not set, or it cannot be written.
     """
-    temporary = claim(path, overwrite)
-    try:
-        text = json.dumps(_without_infinity(content), indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        discard(temporary)
+    claim(path, overwrite=overwrite)
+    write_text(path, json.dumps(_without_infinity(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _plain(metrics: Mapping[str, MetricSummary]) -> dict[str, object]:

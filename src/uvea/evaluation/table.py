@@ -4,16 +4,15 @@ One row per case and class is the result; everything else is derived from it in 
 metric adds one entry to `METRICS`. Nothing here knows masks or computes a score.
 """
 
-import contextlib
 import csv
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from uvea.errors import DatasetError, OutputError
+from uvea.durable import claim, make_whole
+from uvea.errors import DatasetError
 from uvea.evaluation.overlap import Flag
 
 Value = float | int | None
@@ -184,16 +183,16 @@ METRICS: dict[str, Metric] = {
 
 
 def write_csv(path: Path, rows: Sequence[CaseScore], *, overwrite: bool = False) -> None:
-    """Write one line per case, class and metric, under a temporary name first.
+    """Write one line per case, class and metric, whole or not at all.
 
     A value that is not defined is an empty cell, infinity is "inf"; numbers read back to the same bits.
 
     Raises:
         OutputError: if the file exists and `overwrite` is not set, or it cannot be written.
     """
-    temporary = claim(path, overwrite)
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as stream:
             lines = csv.writer(stream, lineterminator="\n")
             # Python's reader takes a lone carriage return for the end of a line, and its writer does not quote it.
             quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -203,11 +202,9 @@ def write_csv(path: Path, rows: Sequence[CaseScore], *, overwrite: bool = False)
                     names = (as_cell(row.case), as_cell(row.group or ""), row.label, as_cell(row.class_name))
                     writer = quoted if any("\r" in str(name) for name in names) else lines
                     writer.writerow((*names, metric, _written(METRICS[metric], value), row.flag))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        discard(temporary)
+
+    claim(path, overwrite=overwrite)
+    make_whole(path, write)
 
 
 def read_csv(path: Path) -> list[CaseScore]:
@@ -274,34 +271,6 @@ def as_cell(name: str) -> str:
 def of_cell(cell: str) -> str:
     """The name that `as_cell` wrote."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
-
-
-def claim(path: Path, overwrite: bool) -> Path:
-    """Make sure that `path` may be written, and give the temporary name to write to.
-
-    Raises:
-        OutputError: if it exists and `overwrite` is not set, or its folder cannot be made.
-    """
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists", hint="choose another --out, or add --overwrite")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    discard(temporary)  # a link that somebody laid there must not be followed
-    return temporary
-
-
-def discard(temporary: Path) -> None:
-    """Remove what is left of a temporary file; where that fails, the error before it is the one to tell."""
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-
-
-def unwritable(path: Path, error: OSError) -> OutputError:
-    """The error for a file that the system does not let us write."""
-    return OutputError(f"{path} cannot be written: {error.strerror or error}", hint="choose another --out")
 
 
 def _written(metric: Metric, value: Value) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from uvea.arrays.axes import LETTERS, arrange, check_axes
+from uvea.durable import sync
 from uvea.errors import ImageError, OutputError, ShapeError, UveaError
 from uvea.images.format import MAX_PIXELS, Stored
 from uvea.images.formats import format_for, stem_of, suffix_of
@@ -145,6 +146,7 @@ def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
         for final in finals.values():
             _refuse_existing(final, overwrite)
         for file in sorted(finals, key=lambda file: file == draft):  # data before the header that names them
+            sync(file)
             os.replace(file, finals[file])
     except ImageError as error:
         raise ImageError(error.problem.replace(str(draft), str(path)), hint=error.hint) from error

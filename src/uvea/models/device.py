@@ -7,8 +7,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,36 @@ def keep_large_blocks() -> bool:
     trim = mallopt(_M_TRIM_THRESHOLD, -1)
     pad = mallopt(_M_TOP_PAD, 2**26)
     return bool(threshold and trim and pad)
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Inside of this block a GPU gives the same bits for the same work; a processor does so anyway.
+
+    Raises:
+        PlanError: for an operation that has no such form, once it is asked for.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    # cuBLAS reads it when it is first used; with it, it takes the same memory for the same work.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if "deterministic" not in said:
+            raise
+        raise PlanError(
+            f"this network cannot be trained deterministically on {device}: {' '.join(said.split())[:200]}",
+            hint="train again with --overwrite and without --set deterministic, or with --device cpu",
+        ) from None
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def describe_machine(device: torch.device | None = None) -> Machine:

@@ -20,6 +20,10 @@ from uvea.errors import ModelError
 CHECKSUM = "checksum"
 """Word of the metadata that holds the digest of all the rest."""
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+INTEGERS = ("I64", "I32", "I16", "I8", "U8", "BOOL")
+"""Kinds of number, as safetensors calls them, that become real numbers or counters of a network."""
+
 HEADER_BYTES = 2**24
 """Longest header that is parsed. A thousand layers need a tenth of it; one of 13 MB took 168 MiB to read."""
 
@@ -76,7 +80,7 @@ def read_weights(path: Path, *, sealed: bool = False) -> tuple[dict[str, Tensor]
 def load_weights(path: Path, module: nn.Module) -> dict[str, str]:
     """Fill `module` with the weights of a file, in the module's own number type; return the metadata.
 
-    Every name and shape must agree; otherwise nothing is loaded.
+    Every name, shape and kind of number must agree; otherwise nothing is loaded.
 
     Raises:
         ModelError: as `check_weights` and `read_weights`.
@@ -88,7 +92,9 @@ def load_weights(path: Path, module: nn.Module) -> dict[str, str]:
 
 
 def check_weights(path: Path, module: nn.Module) -> None:
-    """Compare names and shapes of a file with those of a network, which may be on the device "meta"; reads no numbers.
+    """Compare names, shapes and kinds of number with those of a network, which may be on the device "meta".
+
+    The numbers themselves are not read.
 
     Raises:
         ModelError: naming the first tensor that does not fit, and how many do not.
@@ -96,7 +102,9 @@ def check_weights(path: Path, module: nn.Module) -> None:
     _check_header(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            types = {name: str(part.get_dtype()) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise _incomplete(path, error) from error
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
@@ -106,6 +114,11 @@ def check_weights(path: Path, module: nn.Module) -> None:
         f"{name} is {found[name]} where the network has {shape}"
         for name, shape in wanted.items()
         if name in found and found[name] != shape
+    ]
+    problems += [
+        f"{name} is of type {types[name]}, and the network has {tensor.dtype}"
+        for name, tensor in module.state_dict().items()
+        if name in types and types[name] not in (FLOATS if tensor.is_floating_point() else INTEGERS)
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

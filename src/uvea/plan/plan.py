@@ -139,6 +139,9 @@ class Plan(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"]
     """"auto": measured at the start of the training, see the history."""
 
+    deterministic: bool = False
+    """Whether a GPU makes its sums in one order, so that trainings repeat to the bit; a processor does in any case."""
+
     # Prediction
     tile: tuple[Length, ...]
     """Largest size given to the network at once, pixels."""

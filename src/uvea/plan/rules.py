@@ -180,6 +180,7 @@ def decide(
     mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
+    settle("deterministic", lambda: (False, "makes a GPU repeat to the bit, and slower; a processor repeats anyway"))
     settle("tile", lambda: _fitting_tile(_tile(patch, strides, gpu=gpu), network, patch, machine))
     settle("overlap", lambda: _overlap(values["tile"], patch))
     settle("decoding", lambda: _decoding(fingerprint, task))

@@ -8,8 +8,6 @@ its head makes sure of both: it names the hash of that script, so that no other 
 import base64
 import hashlib
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -17,7 +15,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uvea.errors import OutputError
+from uvea.durable import claim, write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -48,25 +46,8 @@ def write_page(path: Path, html: str, *, overwrite: bool = False) -> None:
     Raises:
         OutputError: if the file exists and `overwrite` is off, or the folder cannot be written to.
     """
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already", hint="choose another name, or add --overwrite")
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name[:50]}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(html)
-        # Temporary files are private to the user; a report has the rights of any new file.
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to"
-        ) from error
+    claim(path, overwrite=overwrite)
+    write_text(path, html)
 
 
 def shown(value: object) -> str:
@@ -129,9 +110,3 @@ def _shown_float(value: float) -> str:
     if not math.isfinite(value):
         return "–" if math.isnan(value) else ("∞" if value > 0 else "-∞")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from uvea.errors import ModelError
@@ -19,6 +20,11 @@ from uvea.training.loop import Progress
 
 Packed = tuple[dict[str, Tensor], dict[str, str]]
 """Tensors by name, and words by name."""
+
+HISTORY = {"step", "seconds", "loss", "score", "lr"}
+"""What each row of a history has; of objects, Dice as well."""
+
+_PROGRESS = TypeAdapter(Progress)
 
 
 def pack(network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, progress: Progress) -> Packed:
@@ -48,8 +54,7 @@ def unpack(
     """
     tensors, words = packed
     try:
-        values = json.loads(words["progress"])
-        progress = Progress(**{field.name: values[field.name] for field in fields(Progress)})
+        progress = _progress_of(words["progress"])
         network.load_state_dict(_part(tensors, "network."))
         state: dict[int, dict[str, Any]] = {}
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -59,7 +64,7 @@ def unpack(
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        raise _unfit(error) from None
+        raise unfit(error) from None
     if average is not None:
         average.load_state_dict(_part(tensors, "average."))
     try:
@@ -67,7 +72,21 @@ def unpack(
         if (on_cuda := _cuda_of(network)) and "random.cuda" in tensors:  # else it was begun on another device
             torch.cuda.set_rng_state(tensors["random.cuda"], on_cuda)
     except (KeyError, RuntimeError, TypeError) as error:
-        raise _unfit(error) from None
+        raise unfit(error) from None
+    return progress
+
+
+def _progress_of(text: str) -> Progress:
+    values = json.loads(text)
+    names = {field.name for field in fields(Progress)}
+    if not isinstance(values, dict) or set(values) != names:
+        raise ValueError(f"its progress does not have exactly {', '.join(sorted(names))}")
+    progress = _PROGRESS.validate_json(text, strict=True)
+    counts = [progress.step, progress.counted, *progress.redrawn]
+    if min(counts) < 0 or any(most is not None and most < 1 for most in (progress.steps, progress.every)):
+        raise ValueError("its progress counts below zero")
+    if any(set(row) - {"dice"} != HISTORY for row in progress.history):
+        raise ValueError(f"a row of its history does not have {', '.join(sorted(HISTORY))}")
     return progress
 
 
@@ -77,9 +96,10 @@ def _cuda_of(network: nn.Module) -> torch.device | None:
     return device if device.type == "cuda" else None
 
 
-def _unfit(error: Exception) -> ModelError:
+def unfit(why: Exception | str) -> ModelError:
+    """The error for a state that belongs to another network or version, or was written by something else."""
     return ModelError(
-        f"the checkpoint does not fit this run: {' '.join(str(error).split())[:200]}",
+        f"the checkpoint does not fit this run: {' '.join(str(why).split())[:200]}",
         hint="train again from the start with --overwrite",
     )
 

@@ -79,13 +79,13 @@ def work_of(
         return cost.detach().float()
 
     def work(batch: Batch) -> Tensor:
-        before, random = [value.clone() for value in buffers], torch.get_rng_state()
+        before, random = [value.clone() for value in buffers], _random_states(batch[0].device)
         try:
             cost = descend(batch)
         except StepLeft:
             optimizer.zero_grad(set_to_none=True)
             _put(buffers, before)
-            torch.set_rng_state(random)
+            _put_random(random, batch[0].device)
             raise
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or _capturing():
@@ -105,7 +105,7 @@ def work_of(
                 hint="close other programs, or train again with a smaller --set batch= or --set patch=",
             )
         _put(buffers, before)
-        torch.set_rng_state(random)
+        _put_random(random, batch[0].device)
         return work(batch)
 
     return work
@@ -143,6 +143,19 @@ def leaving(network: nn.Module, asked: Callable[[], bool]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _random_states(device: torch.device) -> tuple[Tensor, ...]:
+    """What random numbers come next, on the processor and on a GPU; a step that is recorded draws none."""
+    if device.type != "cuda" or _capturing():
+        return (torch.get_rng_state(),)
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device)
+
+
+def _put_random(states: tuple[Tensor, ...], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def _capturing() -> bool:

@@ -7,17 +7,17 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
 from uvea.datasets.names import listed
+from uvea.durable import claim, write_text
 from uvea.errors import DatasetError
 from uvea.evaluation.compare import Comparison, compare
 from uvea.evaluation.summary import write_json
-from uvea.evaluation.table import METRICS, CaseScore, Metric, claim, discard, read_csv, unwritable
+from uvea.evaluation.table import METRICS, CaseScore, Metric, read_csv
 from uvea.workflows.evaluate import (
     SCORES_NAME,
     SUMMARY_NAME,
@@ -306,14 +306,8 @@ def _write_csv(path: Path, result: ComparedFiles, *, overwrite: bool) -> None:
         figures = (*means, difference.mean, difference.low, difference.high)
         counts = (found.n_better, found.n_worse, found.n_equal, found.sentence())
         lines.writerow((*head, *("" if figure is None else repr(figure) for figure in figures), *counts))
-    temporary = claim(path, overwrite)
-    try:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        discard(temporary)
+    claim(path, overwrite=overwrite)
+    write_text(path, text.getvalue())
 
 
 def _as_text(result: ComparedFiles, width: int | None) -> str:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from uvea.arrays.labels import Key, LabelMap, decide_labels
 from uvea.datasets.names import listed
+from uvea.durable import unwritable
 from uvea.errors import DatasetError, OutputError, UveaError
 from uvea.evaluation.intervals import RESAMPLES
 from uvea.evaluation.membranes import NOTHING, MembraneCurve, mean_curve
 from uvea.evaluation.probabilities import ProbabilityCounts
 from uvea.evaluation.rows import membrane_values, probability_values, with_values
 from uvea.evaluation.summary import Summary, summarise, write_json, write_summary
-from uvea.evaluation.table import CaseScore, unwritable, write_csv
+from uvea.evaluation.table import CaseScore, write_csv
 from uvea.images import suffix_of
 from uvea.workflows.crew import in_order, most_workers
 from uvea.workflows.evaluation_curves import curves_of

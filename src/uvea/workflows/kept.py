@@ -41,6 +41,9 @@ class Kept(BaseModel):
     checkpoint_every: float | None
     """Seconds between two states at the most; None: an epoch or two minutes, whichever is sooner."""
 
+    begun_with: dict[str, str] = Field(default_factory=dict)
+    """Versions and machine, by name: with others the weights are not the same to the last bit."""
+
     def save(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
         write_text(path, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")

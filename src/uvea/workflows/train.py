@@ -10,8 +10,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from math import ceil, prod
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -34,11 +35,10 @@ from uvea.datasets.discover import NO_OPTIONS
 from uvea.datasets.names import listed
 from uvea.datasets.split import Split
 from uvea.datasets.survey import read_image, read_mask
-from uvea.durable import make_whole
-from uvea.errors import ModelError, PlanError
+from uvea.errors import ModelError, PlanError, is_out_of_memory
 from uvea.evaluation import CaseScore, summarise, write_csv
 from uvea.models.build import build_network
-from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks
+from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks, repeatable
 from uvea.models.unet import UNet, recompute
 from uvea.models.weights import load_weights, save_weights, weights_hash
 from uvea.objects.targets import targets
@@ -46,7 +46,7 @@ from uvea.plan.budget import Budget
 from uvea.plan.plan import Plan
 from uvea.plan.prepare import prepare_image, prepare_mask
 from uvea.training.average import Average
-from uvea.training.checkpoint import Packed, pack, unpack
+from uvea.training.checkpoint import Packed, pack, unfit, unpack
 from uvea.training.loop import Hooks, LossError, Progress
 from uvea.training.loop import train as run_loop
 from uvea.training.losses import build_loss, deep, with_objects
@@ -78,7 +78,7 @@ from uvea.workflows.validation import (
     tuned,
     write_report,
 )
-from uvea.workflows.verify import file_hash, record
+from uvea.workflows.verify import file_hash, record, surroundings
 from uvea.workflows.workspace import Workspace
 
 WATCHED = 24
@@ -108,12 +108,18 @@ SAVING_SHARE = 0.02
 STATES = 4
 """A state has the size of so many sets of weights: weights, their average, and two moments of the optimizer."""
 
+MOST_THREADS = 4096
+"""Of torch, which no machine has."""
+
 ATTEMPTS = 2
 """Steps that may be drawn anew after a loss that is no number, in one training."""
 
 AFRESH = 2**32
 """Distance of the step whose batch takes the place of such a step: further than any training goes."""
 
+
+_PRECISION = TypeAdapter(tuple[str, Precision])
+"""A kind of device, and what was chosen for it."""
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -201,6 +207,7 @@ def train(
             findings=tuple((f.severity, f.problem, f.hint) for f in report.findings),
             leaks=tuple(finding.problem for finding in report.leaks),
             checkpoint_every=checkpoint_every,
+            begun_with=surroundings(find_device(device)),
         )
         run = Run(
             space=space,
@@ -223,6 +230,7 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
     """
     began = time.monotonic()
     space = Workspace(Path(out))
+    space.refuse_links()
     kept = Kept.load(space.run_facts)
     plan = space.load_plan()
     if file_hash(space.plan) != kept.plan:
@@ -252,7 +260,18 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
             device=find_device(kept.device),
             listen=listen,
         )
+        _say_what_changed(run)
         return _train_parts(run, began=began)
+
+
+def _say_what_changed(run: Run) -> None:
+    here = surroundings(run.device)
+    changed = [
+        f"{name} {then}, now {here[name]}" for name, then in run.kept.begun_with.items() if then != here.get(name, then)
+    ]
+    if changed:
+        text = "so the weights will not be those of an unbroken training to the last bit"
+        run.listen(Message(f"this training was begun with {'; '.join(changed)}, {text}", "warning"))
 
 
 def _train_parts(run: Run, *, began: float) -> Model:
@@ -267,12 +286,14 @@ def _train_parts(run: Run, *, began: float) -> Model:
             # What is left of the whole, shared evenly by the folds that are still to come.
             left = began + 60 * run.plan.minutes - time.monotonic()
             budget_end = time.monotonic() + left / (len(splits) - number)
+        same = repeatable(run.device) if run.plan.deterministic else nullcontext()
         try:
-            rows += _train_one(replace(run, space=space), split, label=label, ends=budget_end)
+            with _room_for(run), same:
+                rows += _train_one(replace(run, space=space), split, label=label, ends=budget_end)
         finally:
             space.forget_cache()
     if len(splits) > 1:
-        make_whole(run.space.scores, lambda part: write_csv(part, rows, overwrite=True))
+        write_csv(run.space.scores, rows, overwrite=True)
         write_report(
             run,
             rows,
@@ -289,6 +310,24 @@ def _train_parts(run: Run, *, began: float) -> Model:
         )
     )
     return load(run.space.folder, device=str(run.device))
+
+
+@contextmanager
+def _room_for(run: Run) -> Iterator[None]:
+    """Inside of this block, no memory for anything but a step, which has ways out of its own, is an error of ours."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return
+    # Outside of the handler, whose traceback keeps everything alive that did not fit.
+    raise PlanError(
+        f"there is not enough memory on {run.device} for this training",
+        hint=f"close other programs and continue with `uvea train --resume {run.space.folder}`, "
+        "or train again with --overwrite and a smaller --set batch=, patch= or width=",
+    )
 
 
 def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> list[CaseScore]:
@@ -422,7 +461,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
         del found
     after.save(space.postprocessing)
     listen(Told("scoring the validation cases", 1, 1))
-    make_whole(space.scores, lambda part: write_csv(part, rows, overwrite=True))
+    write_csv(space.scores, rows, overwrite=True)
     examples = examples_of(run, best, rows, cached, truths, precision=precision, engine=engine, after=after)
     hashes = {name: weights_hash(weights) for name, weights in (("weights", best), ("last weights", current()))}
     details = {
@@ -444,14 +483,20 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
 
 
 def _kept_precision(packed: Packed | None, device: torch.device) -> Precision | None:
-    """The precision that a run was begun in: measured again, it might come out otherwise, and so would the weights."""
-    if packed is None:
+    """The precision that a run was begun in: measured again, it might come out otherwise, and so would the weights.
+
+    Raises:
+        ModelError: if the state says something else there.
+    """
+    if packed is None or "precision" not in packed[1]:
         return None
     try:
-        kind, values = json.loads(packed[1]["precision"])
-        return Precision(**values) if kind == device.type else None
-    except (KeyError, ValueError, TypeError):
-        return None
+        kind, precision = _PRECISION.validate_json(packed[1]["precision"], strict=True)
+    except ValidationError as error:
+        raise unfit(f"its precision: {error.errors()[0]['msg']}") from None
+    if precision.threads is not None and not 1 <= precision.threads <= MOST_THREADS:
+        raise unfit(f"its precision has {precision.threads} threads")
+    return precision if kind == device.type else None
 
 
 def _cache(run: Run, names: Sequence[str]) -> dict[str, TrainingCase]:

@@ -4,7 +4,6 @@ cached cases, weights -> whole images predicted as users will -> scores -> decod
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from uvea.arrays.labels import classes_of
 from uvea.batches.sampler import TrainingCase
 from uvea.datasets.survey import read_image, read_mask
-from uvea.durable import make_whole
 from uvea.evaluation import CaseScore, score_case, summarise
 from uvea.images.image import Image
 from uvea.inference.segment import Engine, segment_prepared, to_grid
@@ -310,8 +308,8 @@ def write_report(
     figures["validation cases"] = str(cases)
     if run.kept.leaks:
         figures["trained with --allow-leak"] = "these scores are too good: " + "; ".join(run.kept.leaks)
-    write = partial(
-        training_report,
+    training_report(
+        run.space.report,
         title=f"Training on {run.kept.source.stem}",
         summary=figures,
         plan_rows=plan.rows(),
@@ -325,7 +323,6 @@ def write_report(
         details=details,
         overwrite=True,
     )
-    make_whole(run.space.report, write)
 
 
 def _shown_history(row: Mapping[str, float], plan: Plan) -> dict[str, float | None]:

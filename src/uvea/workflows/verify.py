@@ -113,14 +113,26 @@ class Verification:
         return not self.problems
 
 
+def surroundings(device: torch.device) -> dict[str, str]:
+    """What else decides on the last bits of weights, by name: versions, machine, threads of torch."""
+    machine = describe_machine(device)
+    return {
+        "uvea": version("uvea"),
+        "torch": torch.__version__,
+        "Python": platform.python_version(),
+        "machine": machine.accelerator or machine.processor,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
 def record(space: Workspace, *, data: str, split: str, leaks: Sequence[str], device: torch.device) -> Hashes:
     """Hash a model whose training has ended, as it is on the disk, and write the hashes beside it."""
-    machine = describe_machine(device)
+    around = surroundings(device)
     hashes = Hashes(
-        uvea=version("uvea"),
-        torch=torch.__version__,
-        python=platform.python_version(),
-        machine=machine.accelerator or machine.processor,
+        uvea=around["uvea"],
+        torch=around["torch"],
+        python=around["Python"],
+        machine=around["machine"],
         threads=torch.get_num_threads(),
         data=data,
         split=split,

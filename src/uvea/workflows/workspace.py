@@ -142,6 +142,7 @@ class Workspace:
         Raises:
             OutputError: if a model cannot be written here.
         """
+        self.refuse_links()
         nearest = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         try:
             # Looking at a report in a file browser leaves files behind.
@@ -165,6 +166,21 @@ class Workspace:
             if self.run_facts.exists():
                 hint = f"continue it with `uvea train --resume {self.folder}`, choose another --out, or use --overwrite"
             raise OutputError(f"{self.folder} is not empty ({_some(there)})", hint=hint)
+
+    def refuse_links(self) -> None:
+        """Refuse a model whose folders are links: what is written to it would come to lie elsewhere.
+
+        Raises:
+            OutputError: naming the first.
+        """
+        folds = sorted(self.folder.glob("fold_*"))
+        spaces = [self, *map(Workspace, folds)]
+        for folder in (*folds, *(part for space in spaces for part in (space.run, space.cache))):
+            if folder.is_symlink():
+                raise OutputError(
+                    f"{folder} is a link to {os.readlink(folder)}, and a training would write there",
+                    hint="put the folder itself there, or choose another --out",
+                )
 
     def claim(self, *, overwrite: bool) -> None:
         """Make the folder, and remove an older model from it.
