@@ -117,6 +117,24 @@ def rename(old: Path, new: Path) -> None:
         raise unwritable(new, error) from error
 
 
+def reserve(descriptor: int, size: int) -> None:
+    """Make an open file `size` bytes long, and have the disk keep room for them where the system can do that.
+
+    Who maps a file into memory is ended without a word by a disk that is full only when it is written to.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    os.truncate(descriptor, size)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except AttributeError:  # macOS, Windows
+        return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut, where the system can do that."""
     try:

@@ -94,7 +94,7 @@ def test_thick_slices_are_turned_in_their_plane_only(spacing, still):
 
 def test_angles_can_be_limited():
     """Where up and down matter, the caller's limit replaces any angle."""
-    spatial = usual(rotation_degrees=(15.0,), strength=2.0).augmentations[0]
+    spatial = usual(rotation=15.0, strength=2.0).augmentations[0]
     assert isinstance(spatial, Spatial)
     assert spatial.rotation_degrees == (30.0,)
 

@@ -5,9 +5,12 @@ Every file here is built in the test, byte by byte where no writer would make it
 
 import gzip
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -133,6 +136,54 @@ def test_a_jpeg_with_thousands_of_scans_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(content[:scan] + content[scan:-2] * 2000 + content[-2:])
     with pytest.raises(ImageError, match=r"has \d{4} scans of its pixels"):
         read(tmp_path / "a.jpg")
+
+
+def packed_png(kind):
+    """A PNG of 7×6 pixels that swells to 256 MiB where its pixels, text or colour profile are unpacked."""
+    swelling = zlib.compress(bytes(2**28), 9)
+    before = {"text": chunk(b"zTXt", b"a\0\0" + swelling), "profile": chunk(b"iCCP", b"a\0\0" + swelling)}
+    pixels = swelling if kind == "pixels" else zlib.compress(bytes(6 * 8))
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 6, 8, 0, 0, 0, 0)), before.get(kind, b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", pixels), chunk(b"IEND", b"")])
+
+
+def packed_tiff(compression):
+    """A TIFF of 7×6 pixels whose strip swells to 256 MiB."""
+    encode = {8: lambda data: zlib.compress(data, 9), 50000: imagecodecs.zstd_encode, 34925: imagecodecs.lzma_encode}
+    strip = encode[compression](bytes(2**28))
+    tags = page(t259=compression, t273=8, t279=len(strip))
+    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + ifd(tags)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how large a process is")
+def test_what_swells_takes_no_memory_of_the_process(tmp_path):
+    """Measured from outside, as decoders in C take memory that Python does not count."""
+    files = {f"{kind}.png": packed_png(kind) for kind in ("pixels", "text", "profile")}
+    files |= {f"{number}.tif": packed_tiff(number) for number in (8, 50000, 34925)}
+    for name, content in files.items():
+        assert len(content) < 2**19
+        (tmp_path / name).write_bytes(content)
+    for name in ("a.png", "a.tif"):
+        write(tmp_path / name, Image(array=GRAY[None], axes="yx"))
+    code = """if True:
+        import resource, sys
+        from uvea.errors import UveaError
+        from uvea.images import read
+        before = 0
+        for name in sys.argv[1:]:
+            try:
+                read(name)
+            except UveaError:
+                pass
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            print(name, peak - (before or peak))
+            before = peak
+    """
+    names = ["a.png", "a.tif", *files]
+    words = [sys.executable, "-c", code, *(str(tmp_path / name) for name in names)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    grown = [int(line.split()[-1]) for line in done.stdout.splitlines()]
+    assert len(grown) == len(names) and max(grown[2:]) < 100, done.stdout + done.stderr
 
 
 # --- one-bit masks
@@ -329,6 +380,8 @@ def nifti(tmp_path, *, suffix=".nii", **changes):
         {"at254": ("<h", 1), "at280": ("<12f", float("inf"), *[0.0] * 11)},
         {"at112": ("<2f", 1.0, float("nan"))},
         {"at344": ("4s", b"ni1\0")},
+        *({"at252": ("<2h", 1, 0), "at80": ("<3f", 2, size, 2)} for size in (0.0, -2.0, float("nan"), float("inf"))),
+        {"at252": ("<2h", 0, 0), "at80": ("<3f", 2, 0, 2)},
     ],
 )
 def test_a_nifti_header_that_cannot_be_true_is_refused(changes, suffix, tmp_path):

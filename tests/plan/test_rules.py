@@ -332,6 +332,14 @@ def test_quarter_turns_need_square_pixels_and_no_up(plan):
     assert not plan(**BODY, left_right_axis=2).rotate90
 
 
+def test_images_are_turned_only_so_far_as_they_could_have_been_taken(plan):
+    """Upside down where no side is up, slightly where one is."""
+    assert plan().rotation == 180
+    assert plan(**BODY, left_right_axis=2).rotation == 30
+    assert plan({"mirror_axes": "none"}).rotation == 30
+    assert plan({"rotation": "12.5"}).rotation == 12.5
+
+
 SIZES = [{"shape": (2048, 2048)}, {"axes": "zyx", "shape": (128, 256, 256)}]
 
 

@@ -226,6 +226,18 @@ def test_objects_are_written_with_a_table_and_outlines(object_model, object_data
     assert len(json.loads(written[3].read_text())["features"]) == count
 
 
+def test_tables_and_outlines_that_were_cut_off_are_made_again(object_model, object_data, tmp_path):
+    """As a power cut may leave them."""
+    source, outlines = object_data / "images" / "case0.png", ["imagej", "geojson"]
+    written = predict_files(object_model, source, out=tmp_path, outlines=outlines)
+    assert predict_files(object_model, source, out=tmp_path, outlines=outlines, resume=True) == []
+    for path in written:
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-5])
+        assert predict_files(object_model, source, out=tmp_path, outlines=outlines, resume=True) == written
+        assert path.suffix == ".zip" or path.read_bytes() == whole
+
+
 def test_kept_probabilities_decode_to_the_same_objects_and_to_others(object_model, object_data, tmp_path):
     """Sixteen bits are enough to find the same ones, to some pixels; a smaller gap splits more."""
     predict_files(object_model, object_data / "images", out=tmp_path / "out", keep_probabilities=True)

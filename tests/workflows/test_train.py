@@ -1,8 +1,10 @@
 """A training end to end on tiny data: what it writes, how it stops, and how it goes on."""
 
 import csv
+import errno
 import itertools
 import json
+import os
 import shutil
 import signal
 import threading
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from uvea.cli import commands
 from uvea.datasets.case import DataOptions
 from uvea.errors import DatasetError, ImageError, ModelError, OutputError, PlanError
 from uvea.images import read, write
@@ -24,6 +27,7 @@ from uvea.workflows.events import Message, Progress
 from uvea.workflows.kept import Kept
 from uvea.workflows.model import load
 from uvea.workflows.train import resume
+from uvea.workflows.verify import Hashes
 from uvea.workflows.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
@@ -760,6 +764,64 @@ def test_a_step_without_memory_is_taken_again_with_the_same_result(gray_data, gr
     tiny(gray_data, tmp_path / "m", listen=told.append)
     assert_equal(gray_model.folder, tmp_path / "m")
     assert [event.text for event in told if isinstance(event, Message) and "no memory for a step" in event.text]
+
+
+def test_a_disk_that_fills_up_during_a_training_costs_nothing_that_was_kept(gray_data, tiny, tmp_path, monkeypatch):
+    """The error says how to go on, and with room again the training ends as if nothing had happened."""
+    tiny(gray_data, tmp_path / "whole", steps=8, checkpoint_every=0)
+    real, calls = os.write, []
+
+    def full(descriptor, content):
+        calls.append(1)
+        if len(calls) > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, content)
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="No space left") as caught:
+        patch.setattr(os, "write", full)
+        with commands._training(tmp_path / "m"):
+            tiny(gray_data, tmp_path / "m", steps=8, checkpoint_every=0)
+    assert (
+        f"free some space, or choose another disk with --out; then continue with: uvea train --resume {tmp_path}"
+        in (caught.value.hint)
+    )
+    found, _ = Workspace(tmp_path / "m").load_checkpoint()
+    assert 0 < json.loads(found[1]["progress"])["step"] < 8
+    resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_state_is_due_after_an_epoch_or_two_minutes_whichever_is_sooner(monkeypatch):
+    """And never so often that saving takes more than 2 % of the time; unless seconds are asked for."""
+    now = [0.0]
+    monkeypatch.setattr(workflow.time, "monotonic", lambda: now[0])
+
+    def due(step, seconds, **settings):
+        now[0] = 0.0
+        pace = workflow._Pace(settings.get("every"), epoch=10)
+        pace.saved(0, seconds=settings.get("cost", 0.1))
+        now[0] = seconds
+        return pace.due(workflow.Progress(step=step))
+
+    assert [due(9, 119), due(9, 120), due(10, 5), due(10, 4.9), due(10, 5, cost=1.0)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert [due(9, 6.9, every=7), due(1, 7, every=7)] == [False, True]
+
+
+def test_two_precisions_are_told_apart_by_the_hashes(gray_data, tiny, tmp_path, monkeypatch):
+    """Unless it is set, what is measured decides; who compares two trainings has to see it."""
+    found = []
+    for last in (False, True):
+        chosen = workflow.Precision(dtype="float32", channels_last=last, reason="")
+        monkeypatch.setattr(workflow, "choose", lambda *args, chosen=chosen, **kwargs: chosen)
+        tiny(gray_data, tmp_path / str(last), overrides={"width": "4,8", "patch": "16,16", "batch": "2"})
+        found.append(Hashes.load(tmp_path / str(last) / "hashes.json").precision)
+    assert found == [("float32",), ("float32 channels-last",)]
 
 
 def test_no_memory_beside_a_step_is_one_error_and_can_be_resumed(gray_data, gray_model, tiny, tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ def standard_chain(
     spacing: tuple[float, ...],
     colour: bool,
     out_size: tuple[int, ...] | None = None,
-    rotation_degrees: tuple[float, ...] | None = None,
+    rotation: float = 180.0,
     seed: int = 0,
 ) -> Chain:
     """What we do to most data; chances and ranges are near those of nnU-Net (Isensee et al. 2021).
@@ -74,8 +74,8 @@ def standard_chain(
         spacing: pixel size per spatial axis, any unit.
         colour: channels are colours of one picture (RGB): change them together, and their balance a little.
         out_size: spatial size of the result where patches are read larger; None keeps the size.
-        rotation_degrees: largest angles at strength 1, one in 2D, about (z, y, x) in 3D, where up and down matter.
-            None: any angle in 2D and in the plane of thick slices, 30 degrees about each axis otherwise.
+        rotation: largest angle at strength 1, in degrees up to 180, in 2D and in the plane of thick slices; about other
+            axes 30 at most.
         seed: of all random numbers; 0 or more.
     """
     if dims not in (2, 3) or len(spacing) != dims or not all(0 <= axis < dims for axis in mirror_axes):
@@ -93,13 +93,13 @@ def standard_chain(
         return min(MOST_OFTEN, usual * chance)
 
     thick = _thick_axis(spacing)
-    if rotation_degrees is None:
-        rotation_degrees = (180.0,) if dims == 2 else tuple(180.0 if axis == thick else 30.0 for axis in range(dims))
+    tilt = min(rotation, 30.0)
+    limits = (rotation,) if dims == 2 else tuple(rotation if axis == thick else tilt for axis in range(dims))
     spatial = Spatial(
         spacing=spacing,
         mirror_axes=mirror_axes,
         rotate90=rotate90,
-        rotation_degrees=tuple(min(180.0, strength * limit) for limit in rotation_degrees),
+        rotation_degrees=tuple(min(180.0, strength * limit) for limit in limits),
         rotation_chance=often(0.2),
         scaling=(0.7**strength, 1.4**strength),
         stretch=1.1**strength,

@@ -16,7 +16,7 @@ from uvea.cli import show
 from uvea.cli.outcome import Commands, Interrupted, ended
 from uvea.cli.progress import listening
 from uvea.datasets.case import DataOptions
-from uvea.errors import UveaError
+from uvea.errors import OutputError, UveaError
 from uvea.workflows.events import Listener
 
 app = typer.Typer(
@@ -974,6 +974,11 @@ def _training(model: Path) -> Iterator[None]:
         if (model / "run" / "run.json").exists():  # what `resume` starts from
             raise Interrupted(f"stopped; continue with: uvea train --resume {quote(str(model))}", by=by) from None
         raise Interrupted("stopped before there was anything to continue from", by=by) from None
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError) and (model / "run" / "run.json").exists():
+            again = f"then continue with: uvea train --resume {quote(str(model))}"
+            raise OutputError(error.problem, hint=f"{error.hint}; {again}") from error
+        raise
 
 
 def _show_model(model: Path) -> None:

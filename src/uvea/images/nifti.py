@@ -86,6 +86,7 @@ def _read(path: Path, stream: Any, *, packed: bool, max_pixels: int) -> Stored:
     if version is None:
         raise ValueError("it does not start like NIfTI")
     start = length + stream.read(version.template_dtype.itemsize - 4)
+    _refuse_sizes(version(start, check=False))
     header = version.from_fileobj(BytesIO(start + bytes(4)))  # zeros: no extensions
     if not header["magic"].item().startswith(b"n+"):
         raise ValueError("its pixels are in another file")
@@ -108,6 +109,14 @@ def _read(path: Path, stream: Any, *, packed: bool, max_pixels: int) -> Stored:
     else:
         channels = array.ndim > 3
     return _stored(array, channels, header)
+
+
+def _refuse_sizes(header: Any) -> None:
+    """Refuse pixel sizes that nibabel would mend in silence, where they say where pixels lie: no sform does."""
+    axes = min(max(int(header["dim"][0]), 0), 3)
+    sizes = [float(size) for size in header["pixdim"][1 : 1 + axes]]
+    if header["sform_code"] <= 0 and not all(0 < size < float("inf") for size in sizes):
+        raise ValueError(f"its pixel size is {' × '.join(f'{size:g}' for size in sizes)}")
 
 
 def _filled(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

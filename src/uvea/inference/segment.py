@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from uvea.durable import reserve
 from uvea.errors import OutputError
 from uvea.images.image import Image
 from uvea.inference.resize import Resizer
@@ -123,6 +124,7 @@ def segment_prepared(
     *,
     engine: Engine,
     mirror: bool = False,
+    tell: Callable[[str], None] = _nobody,
 ) -> Tensor:
     """Probabilities (k, ...) on the grid of a prepared image (c, ...); a volume under a 2D plan goes slice by slice."""
     found = segment_source(
@@ -134,6 +136,7 @@ def segment_prepared(
         mirror=mirror,
         mask=False,
         probabilities=True,
+        tell=tell,
     )
     assert found.probabilities is not None
     return torch.from_numpy(found.probabilities)
@@ -272,7 +275,8 @@ def _room(shape: tuple[int, ...], *, on_disk: bool) -> NDArray[np.float32]:
         return np.empty(shape, np.float32)
     try:
         with tempfile.TemporaryFile(prefix="uvea-") as file:
-            return np.memmap(file, np.float32, "w+", shape=shape)
+            reserve(file.fileno(), 4 * prod(shape))
+            return np.memmap(file, np.float32, "r+", shape=shape)
     except OSError as error:
         raise OutputError(
             f"{4 * prod(shape)} bytes of probabilities need a temporary file: {error.strerror or error}",

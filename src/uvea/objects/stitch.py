@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from uvea.durable import reserve
 from uvea.errors import OutputError, ShapeError
 from uvea.objects.basins import Basins, Box, Cut, Floats, Ints, across, assemble, cut
 from uvea.objects.decode import check_spacing, objects_of, surface_of
@@ -76,7 +77,7 @@ def decode_blocks(
     boxes = order(_boxes(shape, size))
     with tempfile.TemporaryFile(prefix="uvea-") as file:
         try:
-            file.truncate(max(1, prod(shape)) * 4)
+            reserve(file.fileno(), max(1, prod(shape)) * 4)
             scratch: NDArray[np.int32] = np.memmap(file, np.int32, mode="r+", shape=tuple(shape))
         except OSError as error:
             raise OutputError(

@@ -20,7 +20,7 @@ from uvea.plan.decoding import MAPS, Decoding
 from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.graph import MOST_WEIGHTS, Graph, grids_of, stride_of
 
-MOST_BYTES = 1 << 25
+MOST_BYTES = 1 << 24
 """Of a plan.json; ours take some thousands."""
 
 MOST_LEVELS = 32
@@ -128,6 +128,9 @@ class Plan(BaseModel):
 
     mirror_axes: tuple[int, ...]
     """Axes that may be mirrored, counted from the first spatial one."""
+
+    rotation: float = Field(default=180.0, ge=0, le=180)
+    """Largest angle, degrees, that patches are turned by in 2D and in the plane of thick slices; about other axes 30."""
 
     rotate90: bool
     """Quarter turns in the plane make images that could have been taken."""

@@ -178,6 +178,7 @@ def decide(
     settle("augment_chance", lambda: _augment_chance(*visits))
     settle("clean_finish", lambda: _clean_finish(*visits))
     mirror = settle("mirror_axes", lambda: _mirror_axes(fingerprint, dims))
+    settle("rotation", lambda: _rotation(mirror, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
     settle("deterministic", lambda: (False, "makes a GPU repeat to the bit, and slower; a processor repeats anyway"))
@@ -616,6 +617,12 @@ def _mirror_axes(fingerprint: Fingerprint, dims: int) -> tuple[tuple[int, ...], 
     if side is not None and side >= 0:
         return (side,), "a body looks alike in the mirror, but has a head and a front"
     return axes, "such images could have been taken from any side"
+
+
+def _rotation(mirror: tuple[int, ...], dims: int) -> tuple[float, str]:
+    if {dims - 2, dims - 1} <= set(mirror):
+        return 180.0, "such images could have been taken turned"
+    return 30.0, "which side is up matters, but nothing is ever quite straight"
 
 
 def _rotate90(

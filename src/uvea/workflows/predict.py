@@ -5,7 +5,10 @@ kept probabilities -> decode -> out/
 """
 
 import errno
+import json
 import os
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
@@ -342,11 +345,16 @@ def _is_whole(path: Path, *, most: int) -> bool:
     """
     if not path.is_file():
         return False
-    if path.suffix in (".csv", ".zip", ".geojson"):
-        return path.stat().st_size > 0
     try:
+        if path.suffix == ".csv":
+            return path.read_bytes().endswith(b"\n")
+        if path.suffix == ".geojson":
+            return isinstance(json.loads(path.read_bytes()), dict)
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                return archive.testzip() is None
         read(path, max_pixels=most)
-    except UveaError:
+    except (UveaError, OSError, ValueError, RecursionError, zipfile.BadZipFile, zlib.error):
         return False
     return True
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from uvea.errors import ModelError
 
-MOST_BYTES = 1 << 28
-"""Of a file; the cases of a training may be many, their names long."""
+MOST_BYTES = 1 << 25
+"""Of a file; the cases of a training may be many, their names long. Parsed, a file may take 25 times its size."""
 
 COPY_AGAIN = "copy the model again from where it came, or train it again"
 

@@ -279,6 +279,7 @@ def _train_parts(run: Run, *, began: float) -> Model:
     splits = run.kept.splits
     spaces = [run.space.fold(i) for i in range(1, len(splits) + 1)] if len(splits) > 1 else [run.space]
     rows: list[CaseScore] = []
+    precisions: list[Precision] = []
     for number, (space, split) in enumerate(zip(spaces, splits, strict=True)):
         label = f"fold {number + 1} of {len(splits)}" if len(splits) > 1 else "training"
         budget_end = None
@@ -289,7 +290,9 @@ def _train_parts(run: Run, *, began: float) -> Model:
         same = repeatable(run.device) if run.plan.deterministic else nullcontext()
         try:
             with _room_for(run), same:
-                rows += _train_one(replace(run, space=space), split, label=label, ends=budget_end)
+                found, precision = _train_one(replace(run, space=space), split, label=label, ends=budget_end)
+                rows += found
+                precisions.append(precision)
         finally:
             space.forget_cache()
     if len(splits) > 1:
@@ -302,7 +305,14 @@ def _train_parts(run: Run, *, began: float) -> Model:
             details={"folds": str(len(splits)), **origin(run)},
             cases=sum(len(s.val) for s in splits),
         )
-    record(run.space, data=run.kept.data, split=split_hash(splits), leaks=run.kept.leaks, device=run.device)
+    record(
+        run.space,
+        data=run.kept.data,
+        split=split_hash(splits),
+        leaks=run.kept.leaks,
+        device=run.device,
+        precision=[f"{one.dtype}{' channels-last' if one.channels_last else ''}" for one in precisions],
+    )
     run.listen(
         Message(
             f"validation {figure_text(rows, run.plan)} over {counted(len({row.case for row in rows}), 'case')}; "
@@ -330,8 +340,8 @@ def _room_for(run: Run) -> Iterator[None]:
     )
 
 
-def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> list[CaseScore]:
-    """Train one network and score it on its validation cases."""
+def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tuple[list[CaseScore], Precision]:
+    """Train one network and score it on its validation cases; how it was trained."""
     plan, space, listen = run.plan, run.space, run.listen
     space.run.mkdir(parents=True, exist_ok=True)
     cached = _cache(run, [*split.train, *(name for name in split.val if name not in split.train)])
@@ -435,8 +445,10 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
                     )
                 ended = True
             except LossError as error:
-                packed, _ = space.load_checkpoint()
+                packed, trouble = space.load_checkpoint()
                 assert packed is not None
+                if trouble:
+                    listen(Message(trouble, "warning"))
                 good = unpack(packed, placed, optimizer, average)
                 progress = _go_back(run, training, error, replace(good, redrawn=progress.redrawn))
         asked.check()
@@ -479,7 +491,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> lis
     write_report(
         run, rows, history=progress.history, examples=examples, details=details, cases=len(split.val), after=after
     )
-    return rows
+    return rows, precision
 
 
 def _kept_precision(packed: Packed | None, device: torch.device) -> Precision | None:
@@ -596,7 +608,8 @@ def _drawn(step: int, redrawn: Sequence[int]) -> int:
 def _can_be_recorded(network: nn.Module, plan: Plan, device: torch.device) -> bool:
     """Whether steps may run as a CUDA graph: nothing in them is random, and the optimizer works on the device."""
     random = any(isinstance(part, _DROPOUT) and part.p > 0 for part in network.modules())
-    return device.type == "cuda" and plan.optimizer in ("muon", "adamw") and not random
+    # A resumed training takes its first steps one kernel after the other, which may round otherwise.
+    return device.type == "cuda" and plan.optimizer in ("muon", "adamw") and not random and not plan.deterministic
 
 
 def _optimizer(
@@ -672,6 +685,7 @@ def _batches(
         strength=plan.augment,
         chance=plan.augment_chance,
         mirror_axes=plan.mirror_axes,
+        rotation=plan.rotation,
         rotate90=plan.rotate90,
         spacing=spacing,
         colour=plan.colour,

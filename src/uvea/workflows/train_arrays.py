@@ -565,6 +565,7 @@ def _batches(
         dims=2,
         strength=plan.augment,
         mirror_axes=plan.mirror_axes,
+        rotation=plan.rotation,
         rotate90=plan.rotate90,
         spacing=(1.0, 1.0),
         colour=plan.colour,

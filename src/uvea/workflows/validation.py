@@ -26,6 +26,7 @@ from uvea.plan.prepare import encode_truth
 from uvea.plan.rules import DECIDED_BY_USER
 from uvea.reports.panels import Example
 from uvea.reports.training import training_report
+from uvea.workflows.events import Message
 from uvea.workflows.model import ready
 from uvea.workflows.objects import Grid, drawn, find_objects, maps_of, mean_ap, pictures, pooled, score_objects
 from uvea.workflows.plan import split_hash
@@ -133,7 +134,13 @@ def _probabilities(
     engine: Engine,
 ) -> NDArray[np.float32]:
     """What a network gives for a case, on the grid of its mask."""
-    found = segment_prepared([network], cached[name].image, run.plan, engine=engine)
+    found = segment_prepared(
+        [network],
+        cached[name].image,
+        run.plan,
+        engine=engine,
+        tell=lambda text: run.listen(Message(f"validation: {text}", "warning")),
+    )
     probabilities: NDArray[np.float32] = to_grid(found, truths[name].shape).numpy()
     return probabilities
 

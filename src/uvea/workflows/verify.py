@@ -6,7 +6,6 @@ The hashes are beside plan.json, not in it: the plan is made before the training
 can be hashed like every other file.
 """
 
-import csv
 import hashlib
 import json
 import platform
@@ -59,6 +58,9 @@ class Hashes(BaseModel):
     threads: int
     """Of torch on the processor; another number may round otherwise."""
 
+    precision: tuple[str, ...] = ()
+    """Number type and memory layout that each network was trained in; unless set in the plan, they are measured."""
+
     data: str
     """BLAKE2 of the pixels of all images and masks that were opened."""
 
@@ -85,8 +87,8 @@ class Hashes(BaseModel):
             content = bounded(path, most=MOST_BYTES)
         except FileNotFoundError:
             raise ModelError(
-                f"there is no {path}: the training has not ended, or an early version of uvea made the model",
-                hint=f"uvea train --resume {path.parent}, or train again",
+                f"there is no {path}: the training has not ended, or was one of arrays, of which nothing is recorded",
+                hint=f"uvea train --resume {path.parent}, or train on files",
             ) from None
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
@@ -125,7 +127,15 @@ def surroundings(device: torch.device) -> dict[str, str]:
     }
 
 
-def record(space: Workspace, *, data: str, split: str, leaks: Sequence[str], device: torch.device) -> Hashes:
+def record(
+    space: Workspace,
+    *,
+    data: str,
+    split: str,
+    leaks: Sequence[str],
+    device: torch.device,
+    precision: Sequence[str] = (),
+) -> Hashes:
     """Hash a model whose training has ended, as it is on the disk, and write the hashes beside it."""
     around = surroundings(device)
     hashes = Hashes(
@@ -134,6 +144,7 @@ def record(space: Workspace, *, data: str, split: str, leaks: Sequence[str], dev
         python=around["Python"],
         machine=around["machine"],
         threads=torch.get_num_threads(),
+        precision=tuple(precision),
         data=data,
         split=split,
         leaks=tuple(leaks),
@@ -284,8 +295,9 @@ def _same_file(path: Path, wanted: str | None) -> str:
     if path.name == "postprocessing.json":
         Postprocessing.load(path)
     if path.name == "history.csv":
-        with open(path, newline="", encoding="utf-8") as file:
-            if next(csv.reader(file), None) not in (list(HISTORY), list(HISTORY_OF_OBJECTS)):
+        heads = [f"{','.join(columns)}\n".encode() for columns in (HISTORY, HISTORY_OF_OBJECTS)]
+        with open(path, "rb") as file:
+            if file.readline(1024) not in heads:
                 raise _differs(path, f"it does not begin with {','.join(HISTORY)}", "copy the model again")
     return SAME
 
