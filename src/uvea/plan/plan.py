@@ -130,7 +130,9 @@ class Plan(BaseModel):
     """Axes that may be mirrored, counted from the first spatial one."""
 
     rotation: float = Field(default=180.0, ge=0, le=180)
-    """Largest angle, degrees, that patches are turned by in 2D and in the plane of thick slices; about other axes 30."""
+    """Largest angle, in degrees, that patches are turned by in 2D and in the plane of thick slices.
+
+    About other axes it is 30 at most."""
 
     rotate90: bool
     """Quarter turns in the plane make images that could have been taken."""
