@@ -67,6 +67,7 @@ def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
         accelerator: float | None = None,
         minutes: float | None = None,
         instances: bool = False,
+        files: int = 1,
         **changes: Any,
     ) -> Plan:
         machine = Machine(
@@ -83,7 +84,7 @@ def plan(fingerprint: Callable[..., Fingerprint]) -> Callable[..., Plan]:
             budget=Budget(minutes=minutes),
             overrides=overrides or {},
             seed=42,
-            files=1,
+            files=files,
             version="0",
         )
 

@@ -16,7 +16,6 @@ GIVEN = {
     "uvea",
     "channels",
     "files",
-    "colour",
     "labels",
     "unit",
     "seed",
@@ -330,6 +329,17 @@ def test_quarter_turns_need_square_pixels_and_no_up(plan):
     assert plan().rotate90
     assert not plan(unit="um", spacing=(1.0, 2.0)).rotate90
     assert not plan(**BODY, left_right_axis=2).rotate90
+
+
+def test_three_channels_are_colours_only_where_they_can_be(plan):
+    """One file of three channels of a picture; not three files, nor a volume, nor where the user says no."""
+    rgb = {"channels": 3, "colour": True}
+    assert plan(**rgb).colour and "colour=no" in plan(**rgb).reasons["colour"]
+    assert not plan(**rgb, files=3).colour
+    assert not plan({"colour": "no"}, **rgb).colour
+    assert plan({"colour": "no"}, **rgb, skew=0.05).normalization[0].kind == "percentile"
+    with pytest.raises(PlanError, match="colour is yes, and the images have 1 channel"):
+        plan({"colour": "yes"})
 
 
 def test_images_are_turned_only_so_far_as_they_could_have_been_taken(plan):

@@ -461,11 +461,14 @@ def test_resuming_leaves_out_what_is_there_and_whole(gray_model, gray_data, tmp_
 
 
 def test_resuming_with_probabilities_wants_both_files(gray_model, gray, tmp_path):
-    """A mask without its probabilities is made again with them."""
+    """Probabilities are made where they are missing; a mask that is whole, perhaps corrected by hand, stays."""
     path = save(tmp_path / "a.tif", gray[None])
-    predict_files(gray_model, path, out=tmp_path / "out")
+    (mask,) = predict_files(gray_model, path, out=tmp_path / "out")
+    write(mask, read(mask).with_array(255 - read(mask).array), overwrite=True)
+    corrected = mask.read_bytes()
     written = predict_files(gray_model, path, out=tmp_path / "out", resume=True, probabilities=True)
-    assert [one.name for one in written] == ["a.tif", "a_probabilities.tif"]
+    assert [one.name for one in written] == ["a_probabilities.tif"]
+    assert mask.read_bytes() == corrected
 
 
 def test_resuming_and_overwriting_contradict_each_other(tmp_path):

@@ -148,7 +148,7 @@ def measure(survey: Survey) -> Fingerprint:
         cases=len(facts),
         axes=axes,
         channels=channels,
-        colour=channels == 3 and all(fact.dtype in ("uint8", "uint16") for fact in full),
+        colour=channels == 3 and axes == "yx" and all(fact.dtype in ("uint8", "uint16") for fact in full),
         dtypes=tuple(sorted({fact.dtype for fact in facts})),
         shape_min=_ints(shapes.min(0)),
         shape_median=_ints(np.median(shapes, axis=0)),

@@ -316,6 +316,10 @@ class Plan(BaseModel):
                 f"{where}: width, kernels and convs make a network of {self.weights:.2g} weights",
                 hint=f"use smaller ones: {MOST_WEIGHTS:,} weights at most",
             )
+        if self.colour and self.channels != 3:
+            raise PlanError(
+                f"{where}: colour is yes, and the images have {self.channels} channel(s)", hint="leave colour out"
+            )
         self._check_graph(where)
         if self.graph is None and any(size % 2 == 0 for kernel in self.kernels for size in kernel):
             raise PlanError(

@@ -118,7 +118,8 @@ def decide(
     spacing = settle("spacing", lambda: _spacing(fingerprint, dims))
     shape = _resampled_shape(fingerprint, spacing, dims)
     grid = _grid_spacing(fingerprint, spacing, dims)
-    settle("normalization", lambda: _normalization(fingerprint))
+    colour = settle("colour", lambda: _colour(fingerprint, files=files))
+    settle("normalization", lambda: _normalization(fingerprint, colour=colour))
     if len(values["normalization"]) == 1:
         values["normalization"] *= fingerprint.channels
 
@@ -194,7 +195,6 @@ def decide(
         "uvea": version,
         "channels": fingerprint.channels,
         "files": files,
-        "colour": fingerprint.colour,
         "labels": labels,
         "unit": fingerprint.unit,
         "seed": seed,
@@ -220,7 +220,6 @@ def _parse(name: str, text: str) -> Any:
         "uvea",
         "channels",
         "files",
-        "colour",
         "labels",
         "unit",
         "reasons",
@@ -359,7 +358,17 @@ def _grid_spacing(fingerprint: Fingerprint, spacing: tuple[float, ...] | None, d
     return tuple(spacing) if spacing else fingerprint.spacing_median[-dims:]
 
 
-def _normalization(fingerprint: Fingerprint) -> tuple[tuple[Normalization, ...], str]:
+def _colour(fingerprint: Fingerprint, *, files: int) -> tuple[bool, str]:
+    if fingerprint.channels != 3:
+        return False, f"{fingerprint.channels} channel{'' if fingerprint.channels == 1 else 's'}"
+    if files > 1:
+        return False, "each channel has a file of its own, as stains have"
+    if not fingerprint.colour:
+        return False, "channels of a picture have 8 or 16 bits, and one plane"
+    return True, "three channels in one file are taken for red, green and blue; for three stains, set colour=no"
+
+
+def _normalization(fingerprint: Fingerprint, *, colour: bool) -> tuple[tuple[Normalization, ...], str]:
     count = fingerprint.channels
     if (
         fingerprint.unit == "mm"
@@ -387,7 +396,7 @@ def _normalization(fingerprint: Fingerprint) -> tuple[tuple[Normalization, ...],
         return (
             Normalization(kind="nonzero"),
         ) * count, "half of a volume is exactly zero: mean and spread are taken of the rest"
-    if not fingerprint.colour and fingerprint.unit != "mm" and fingerprint.skew < 0.12:
+    if not colour and fingerprint.unit != "mm" and fingerprint.skew < 0.12:
         return (
             Normalization(kind="percentile", low=1.0, high=99.8),
         ) * count, "bright things on a dark ground, as in fluorescence: percentiles 1 and 99.8 are scaled"

@@ -108,8 +108,8 @@ def predict_files(
         out: folder of the masks, made if need be. A mask has the name and the format of its image; for formats
             that lose detail (JPEG), PNG; where PNG cannot hold the values of the training masks, TIFF.
         overwrite: whether masks that exist may be replaced; refused before anything is computed.
-        resume: leave out images whose files are there already and can be read to their end. Files that cannot are
-            replaced. Which model made them is not looked at.
+        resume: leave out files that are there already and can be read to their end; a table or outlines that are
+            missing are made of the mask that is there. Which model made it is not looked at.
         probabilities: also write `NAME_probabilities`, one channel per class, float32, beside each mask: TIFF for
             pictures, else the format of the image. Of objects with two maps behind the classes: border and centre.
         keep_probabilities: the same in 16 bits, 65535 for 1: half the size, and enough for `decode_files`.
@@ -156,8 +156,8 @@ def predict_files(
         said = f"the training of {loaded.folder} has not ended: the best weights so far are used"
         listen(Message(f"{said}; `uvea train --resume {loaded.folder}` continues it", "warning"))
     total, skipped, taken = len(jobs), 0, _taken(jobs)
+    most = (max_pixels or MAX_PIXELS) * max(plan.outputs, 1)
     if resume:
-        most = (max_pixels or MAX_PIXELS) * max(plan.outputs, 1)
         jobs = [job for job in jobs if not all(_is_done(path, plan, most=most) for path in job.targets)]
         skipped = total - len(jobs)
         listen(Message(f"{skipped} of {total} images are done already"))
@@ -192,8 +192,16 @@ def predict_files(
         return image, found
 
     def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
+        done = {path for path in job.targets if resume and _is_done(path, plan, most=most)}
         return _write(
-            job, *made, plan, short=keep_probabilities, overwrite=overwrite or resume, taken=taken, listen=listen
+            job,
+            *made,
+            plan,
+            short=keep_probabilities,
+            overwrite=overwrite or resume,
+            taken=taken,
+            listen=listen,
+            done=done,
         )
 
     return _all_done(jobs, skipped, read=read_one, work=segment_one, write=write_one, listen=listen)
@@ -338,6 +346,11 @@ def _is_done(path: Path, plan: Plan, *, most: int) -> bool:
     return _is_whole(path, most=most)
 
 
+def _mask_of(path: Path) -> NDArray[np.generic]:
+    """The objects of a mask that is there, (1, ...); numbers that a PNG cannot hold are in a TIFF."""
+    return read(path if path.exists() else path.with_suffix(".tif")).array
+
+
 def _is_whole(path: Path, *, most: int) -> bool:
     """Whether a file of up to `most` pixels can be read to its end.
 
@@ -403,12 +416,16 @@ def _write(
     overwrite: bool,
     taken: Collection[Path],
     listen: Listener,
+    done: Collection[Path] = (),
 ) -> tuple[Path, ...]:
-    """Write all files of one image."""
-    files = dict(job.files)
+    """Write all files of one image but those that are `done`; what goes with a mask that is, is made of that one."""
+    files = {kind: path for kind, path in job.files.items() if path not in done}
     mask = found.mask
     assert mask is not None
-    if files["mask"].suffix == ".png" and mask.dtype == np.uint32:
+    if "mask" not in files:
+        if "objects" in files or "imagej" in files or "geojson" in files:
+            mask = _mask_of(job.files["mask"])
+    elif files["mask"].suffix == ".png" and mask.dtype == np.uint32:
         files["mask"] = files["mask"].with_suffix(".tif")
         said = f"{job.name} has {int(mask.max())} objects, and PNG holds numbers up to {LARGEST_16}"
         if files["mask"].resolve() in taken:
@@ -417,14 +434,15 @@ def _write(
                 hint="predict images whose names differ in more than their endings into folders of their own",
             )
         listen(Message(f"{said}: they are in {files['mask']}", "warning"))
-    write(files["mask"], image.with_array(mask), overwrite=overwrite)
+    if "mask" in files:
+        write(files["mask"], image.with_array(mask), overwrite=overwrite)
     if "probabilities" in files:
         assert found.probabilities is not None
         array: NDArray[np.generic] = found.probabilities
         if short:
             array = np.rint(found.probabilities * LARGEST_16).astype(np.uint16)
         write(files["probabilities"], image.with_array(array), overwrite=overwrite)
-    if "objects" in files:
+    if files.keys() & {"objects", "imagej", "geojson"}:
         _write_objects(files, image, mask[0], found.probabilities, plan)
     return tuple(files.values())
 
@@ -456,7 +474,8 @@ def _write_objects(
         if len(given) > 1:
             text = [f"{'frame' if row == 0 else frame + 1},{line}" for row, line in enumerate(text)]
         lines += text if frame == 0 else text[1:]
-    write_text(files["objects"], "\n".join(lines) + "\n")
+    if "objects" in files:
+        write_text(files["objects"], "\n".join(lines) + "\n")
     if "imagej" in files or "geojson" in files:
         traced = trace(ids)
         if "imagej" in files:
