@@ -303,6 +303,28 @@ def test_no_file_is_truncated_under_its_own_name(tmp_path, monkeypatch, fault):
         assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EIO])
+def test_a_file_system_that_cannot_sync_is_written_to_all_the_same(tmp_path, monkeypatch, code):
+    """Some in user space cannot; a disk that fails is another matter, for images and tables as well."""
+
+    def no(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", no)
+    image = Image(array=np.zeros((1, 3, 3), np.uint8), axes="yx")
+    for put in (
+        lambda: write_text(tmp_path / "a.txt", "text"),
+        lambda: make_whole(tmp_path / "b.txt", lambda part: part.write_text("text")),
+        lambda: write(tmp_path / "c.png", image),
+    ):
+        if code == errno.EIO:
+            with pytest.raises(OutputError, match="Input/output error"):
+                put()
+        else:
+            put()
+    assert len(list(tmp_path.iterdir())) == (0 if code == errno.EIO else 3)
+
+
 def test_a_write_that_is_answered_in_small_pieces_is_whole(tmp_path, monkeypatch):
     """Some file systems take few bytes per call."""
     real = os.write

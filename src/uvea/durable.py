@@ -17,6 +17,9 @@ from uvea.errors import OutputError
 CHUNK = 1 << 26
 """Bytes per call of the operating system: a signal is answered between two calls."""
 
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that cannot sync at all, such as some in user space."""
+
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF, errno.EISDIR, errno.EPERM)
 """What systems say that cannot sync a folder; some network file systems and Windows cannot."""
 
@@ -45,7 +48,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
                 if not written:
                     raise OSError(errno.EIO, "the disk takes no more bytes")
                 left = left[written:]
-            os.fsync(descriptor)
+            flush(descriptor)
             size = os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
@@ -75,7 +78,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def make_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file under the name that it is given, and call it `path` when it is safe on disk.
+    """Let `write` make a file that does not exist under the name that it is given, and call it `path` when it is safe.
 
     Raises:
         OutputError: as `write_whole`; and what `write` raises.
@@ -157,9 +160,22 @@ def sync(path: Path) -> None:
     Raises:
         OSError: if the disk says that they are not.
     """
-    # Windows syncs only what is open for writing, and folders not at all.
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    # Windows and network disks sync only what is open for writing; folders can be opened for reading alone.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush(descriptor: int) -> None:
+    """Wait until an open file is on the disk, where its file system can say that.
+
+    Raises:
+        OSError: if the disk says that it is not.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise

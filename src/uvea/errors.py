@@ -46,7 +46,10 @@ def harmless(text: str, *, keep: str = "") -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python or a library says that there is not enough memory, on the machine or on an accelerator."""
-    words = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "failed to allocate")
+    words = (
+        *("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "failed to allocate"),
+        *("alloc_failed", "allocation_failed"),
+    )
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
     )

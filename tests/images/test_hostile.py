@@ -232,6 +232,10 @@ HOSTILE_TIFFS = {
         tiff(ifd([(256, 6, 1, 255), *page()[1:], (270, 2, 16, 8)])).replace(GRAY.tobytes()[:16], b'{"shape":[7,9]}\0'),
         "sizes that are no whole numbers",
     ),
+    "zeros that were left out, and a compression that could be strong": (  # found by fuzzing: 1.3 GiB of zeros
+        tiff(ifd(page(t256=2**26, t257=20, t278=20, t259=34925, t279=0))),
+        "holds at most|more than|too large|declares",
+    ),
     "a page that follows itself": (tiff(ifd(page(), following=FIRST)), "leads in a circle"),
     "a directory below a page that is the page": (
         tiff(ifd([*page(), (330, 4, 1, FIRST)])),
@@ -332,6 +336,7 @@ def test_ome_metadata_may_not_name_files_elsewhere(name, tmp_path):
     [
         ('SizeZ="5"', 'SizeZ="3000000000"', "speak of .*3000000000.* planes"),
         ('SizeZ="5"', 'SizeZ="-3"', "speak of .* planes"),
+        ('SizeX="', 'SizeX="4294967296', "speak of planes of 4294967296"),  # found by fuzzing: 7 GiB
         ('PlaneCount="5"', 'PlaneCount="999999999"', "speak of 999999999 planes"),
         ("<OME", '<!DOCTYPE x [<!ENTITY a "aaaa">]><OME', "define words of their own"),
     ],

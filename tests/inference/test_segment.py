@@ -1,5 +1,9 @@
 """From an image as read to probabilities on its own grid."""
 
+import contextlib
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +13,11 @@ from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import ImageError, ShapeError
 from uvea.images.image import Image
-from uvea.inference.segment import Engine, segment, segment_prepared, segment_source, to_grid
+from uvea.inference.segment import Engine, Fit, _spread, segment, segment_prepared, segment_source, to_grid
 from uvea.inference.sliding_window import labels_of
 from uvea.inference.source import source_of
+from uvea.models.settle import settler
+from uvea.models.unet import UNet
 from uvea.plan.plan import Plan
 
 ENGINE = Engine(device=torch.device("cpu"), channels_last=False)
@@ -30,6 +36,7 @@ def plan_for(**changes):
         "tile": (8,) * dims,
         "overlap": (2,) * dims,
         "strides": (),
+        "norm": "batch",
         "mirror_axes": (),
     }
     return Plan.model_construct(**{**settings, **changes})
@@ -269,3 +276,92 @@ def test_no_memory_for_the_smallest_tile_is_an_error_in_the_end():
             plan_for(),
             engine=Engine(device=torch.device("cpu"), channels_last=False),
         )
+
+
+# --- networks whose norms look at what they are given
+
+
+ADAPTIVE = Engine(
+    device=torch.device("cpu"), channels_last=False, settler=partial(settler, autocast=contextlib.nullcontext)
+)
+
+
+def adaptive_plan(**changes):
+    """Patches of 16², tiles of 32² that share 16, no stride but the network's."""
+    settings = {"patch": (16, 16), "tile": (32, 32), "overlap": (16, 16), "strides": ((2, 2),), "graph": None}
+    return plan_for(**{**settings, "labels": LABELS, **changes})
+
+
+def adaptive_network(**changes):
+    """Two levels with instance norm, in evaluation mode."""
+    torch.manual_seed(0)
+    return UNet(**{"in_channels": 1, "classes": 2, "channels": (4, 6), "convs_per_level": 1, **changes}).eval()
+
+
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_tiles_of_any_size_give_what_the_whole_image_gives(rng, norm):
+    """Bright on one side, dark on the other, so that each tile by itself would be normalised otherwise."""
+    pixels = rng.normal(size=(1, 90, 100)) + np.linspace(0, 9, 100)
+    network, image = adaptive_network(norm=norm), image_of(pixels.astype(np.float32))
+    # What tiles share is four times as wide as what a pixel sees: the outer quarter counts nothing.
+    plans = {size: adaptive_plan(tile=(size, size), overlap=(32, 32)) for size in (40, 64, 128)}
+    found = {size: segment([network], image, plan, engine=ADAPTIVE) for size, plan in plans.items()}
+    for size in (40, 64):
+        torch.testing.assert_close(found[size], found[128], atol=1e-5, rtol=0)
+    alone = segment([network], image, plans[40], engine=ENGINE)
+    assert (alone - found[128]).abs().max() > 0.01
+
+
+def test_a_small_image_is_seen_whole_whatever_the_tile(rng):
+    """Four patches or less: what the network gives for all of it at once."""
+    network, pixels = adaptive_network(norm="instance"), rng.normal(size=(1, 20, 50)).astype(np.float32)
+    found = segment([network], image_of(pixels), adaptive_plan(tile=(8, 8)), engine=ADAPTIVE)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)[None]).softmax(1)[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_slices_are_images_of_their_own(rng):
+    """One is much brighter: the others do not notice, with one tile or several."""
+    network = adaptive_network(norm="instance")
+    for size in (24, 80):
+        stack = rng.normal(size=(1, 3, size, size)).astype(np.float32)
+        stack[:, 1] *= 20
+        found = segment([network], image_of(stack, axes="zyx"), adaptive_plan(), engine=ADAPTIVE)
+        for index in range(3):
+            alone = segment([network], image_of(stack[:, index]), adaptive_plan(), engine=ADAPTIVE)
+            torch.testing.assert_close(found[:, index], alone, atol=1e-5, rtol=0)
+
+
+def test_without_memory_to_look_at_an_image_fewer_patches_are_looked_at(rng):
+    """It is said; and where not even one fits, the error is that of a tile."""
+    network, told, most = adaptive_network(norm="instance"), [], [3]
+
+    def greedy(network, settle=ADAPTIVE.settler):
+        real = settle(network)
+
+        def settle_some(batches):
+            batches = list(batches)
+            if max(map(len, batches)) > most[0]:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return real(batches)
+
+        return settle_some
+
+    engine = replace(ADAPTIVE, settler=greedy, fit=Fit())
+    image, plan = image_of(rng.normal(size=(1, 90, 100)).astype(np.float32)), adaptive_plan()
+    source = source_of(image, plan, where="a")
+    segment_source([network], source, plan, shape=image.shape, engine=engine, tell=told.append)
+    assert [text.split("judged by ")[1].split()[0] for text in told] == ["4", "2"]
+    most[0] = 0
+    with pytest.raises(MemoryError):
+        segment([network], image, plan, engine=replace(engine, fit=Fit()))
+
+
+def test_patches_are_spread_evenly_over_the_whole_image(rng):
+    """Eight at least, a sixteenth of the image, 64 at most; each batch takes them from all over it."""
+    for shape, patches, batches in (((100, 100), 9, 2), ((300, 400), 30, 4), ((16, 400), 8, 1), ((900, 900), 64, 8)):
+        source = source_of(image_of(np.zeros((1, *shape), np.float32)), adaptive_plan(), where="a")
+        found = list(_spread(source, adaptive_plan(), ADAPTIVE, together=8, whole=False))
+        assert (sum(map(len, found)), len(found)) == (patches, batches), shape
+        assert all(one.shape[1:] == (1, 16, 16) for one in found)

@@ -54,6 +54,8 @@ def test_a_gpu_is_asked_to_repeat_inside_of_the_block_only(monkeypatch):
         repeatable(torch.device("cuda")),
     ):
         raise RuntimeError("max_pool3d_with_indices_backward_cuda does not have a deterministic implementation, but …")
+    with pytest.raises(PlanError, match=r"start Python anew"), repeatable(torch.device("cuda")):
+        raise RuntimeError("Deterministic behavior was enabled …, but this … set CUBLAS_WORKSPACE_CONFIG=:4096:8")
     with pytest.raises(RuntimeError, match="something else"), repeatable(torch.device("cuda")):
         raise RuntimeError("something else")
     assert not torch.are_deterministic_algorithms_enabled()

@@ -84,12 +84,12 @@ def dotted(node: ast.AST, names: Mapping[str, str] = MappingProxyType({})) -> st
 
 
 def run_or_loaded(tree: ast.AST) -> list[str]:
-    """Where a file runs text or loads objects, "LINE NAME"; a name in quotes that is asked for counts, too."""
+    """Where a file runs text or loads objects, "LINE NAME"; what `getattr` is asked for by name counts, too."""
     names = aliases(tree)
     found = []
     for node in ast.walk(tree):
         text = dotted(node, names)
-        if isinstance(node, ast.Call) and dotted(node.func) in ("getattr", "vars", "operator.attrgetter"):
+        if isinstance(node, ast.Call) and dotted(node.func) == "getattr":
             words = [part.value for part in node.args if isinstance(part, ast.Constant)]
             text = next((f"{dotted(node.args[0], names)}.{word}" for word in words), "")
         if text in ATTRIBUTES or (isinstance(node, ast.Name) and text.removeprefix("builtins.") in NAMES):

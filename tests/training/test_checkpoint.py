@@ -131,6 +131,13 @@ def broken(change):
         lambda tensors, words: tensors.update({"optimizer.nothing": torch.zeros(1)}),
         lambda tensors, words: tensors.update({"optimizer.0.exp_avg": torch.zeros(2, 2)}),
         lambda tensors, words: tensors.pop("average.updates"),
+        lambda tensors, words: tensors.update({"average.updates": torch.tensor([1, 2])}),
+        lambda tensors, words: tensors.update({"average.updates": torch.tensor(float("nan"))}),
+        lambda tensors, words: tensors.update({"average.updates": torch.tensor(-10)}),
+        lambda tensors, words: tensors.pop("optimizer.0.exp_avg"),
+        lambda tensors, words: tensors.update({"optimizer.0.step": torch.tensor(float("nan"))}),
+        lambda tensors, words: tensors.update({"network.0.weight": tensors["network.0.weight"].to(torch.complex64)}),
+        lambda tensors, words: tensors.update({"optimizer.0.exp_avg": tensors["optimizer.0.exp_avg"].to(torch.int8)}),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(change):

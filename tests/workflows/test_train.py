@@ -565,14 +565,14 @@ def test_a_long_validation_is_left_in_the_middle(gray_data, tiny, tmp_path, monk
     tiny(gray_data, tmp_path / "whole", steps=12)
     real, tiles = validation.segment_prepared, []
 
-    def slow(networks, prepared, plan, *, engine):
+    def slow(networks, prepared, plan, *, engine, tell):
         for _ in range(1000):
             tiles.append(0)
             if len(tiles) == 3:
                 interrupt()
             with engine.autocast():
                 pass
-        return real(networks, prepared, plan, engine=engine)
+        return real(networks, prepared, plan, engine=engine, tell=tell)
 
     with monkeypatch.context() as patch:
         patch.setattr(validation, "segment_prepared", slow)
@@ -844,14 +844,17 @@ def test_no_memory_beside_a_step_is_one_error_and_can_be_resumed(gray_data, gray
 
 def test_another_version_is_said_before_a_training_is_resumed(gray_data, tiny, tmp_path):
     """It goes on; the last bits may differ then."""
-    tiny(gray_data, tmp_path / "m")
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", listen=at("training", 2, interrupt))
+    shutil.copytree(tmp_path / "m", tmp_path / "same")
     space, told = Workspace(tmp_path / "m"), []
     kept = Kept.load(space.run_facts)
     assert kept.begun_with["torch"] == torch.__version__
-    resume(tmp_path / "m", listen=told.append)
     kept.model_copy(update={"begun_with": {**kept.begun_with, "torch": "1.0"}}).save(space.run_facts)
+    resume(tmp_path / "same", listen=told.append)
     assert not [event for event in told if isinstance(event, Message) and "begun with" in event.text]
     resume(tmp_path / "m", listen=told.append)
+    resume(tmp_path / "m", listen=told.append)  # it is finished: there is nothing left to differ
     (said,) = [event for event in told if isinstance(event, Message) and "begun with" in event.text]
     assert said.level == "warning" and f"torch 1.0, now {torch.__version__}" in said.text
 

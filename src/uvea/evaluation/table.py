@@ -192,7 +192,7 @@ def write_csv(path: Path, rows: Sequence[CaseScore], *, overwrite: bool = False)
     """
 
     def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with part.open("x", newline="", encoding="utf-8") as stream:
             lines = csv.writer(stream, lineterminator="\n")
             # Python's reader takes a lone carriage return for the end of a line, and its writer does not quote it.
             quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)

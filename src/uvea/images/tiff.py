@@ -9,6 +9,7 @@ in ImageJ files, where they are for display only.
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ MISSING_BYTES = 2**22
 MOST_PLANES = 10**6
 """Planes that OME metadata may speak of. They are counted in vain before it is seen that they are not there."""
 
+LOOKED_AT = 16
+"""Pages whose size is looked at for the largest one."""
+
 _TYPE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
 """Bytes per value of each TIFF data type, by its number."""
 
@@ -74,7 +78,9 @@ class _AnyTiff(Format):
         # Micro-Manager's own metadata name other files to open; what it writes is OME-TIFF as well.
         with tifffile.TiffFile(path, is_mmstack=False, is_ndtiff=False) as file:
             if file.is_ome:
-                _check_ome(path, file.ome_metadata or "")
+                # tifffile makes a list of as many planes as the sizes there are larger than a page.
+                largest = max(page.size for page in islice(file.pages, LOOKED_AT))
+                _check_ome(path, file.ome_metadata or "", most=MOST_PLANES * max(largest, 1))
             series = _only_series(path, file)
             _check_series(path, series, max_pixels=max_pixels)
             array = np.asarray(series.asarray())
@@ -239,8 +245,8 @@ def _offsets(file: Any, row: Any, order: str) -> list[int]:
     return [int(offset) for offset in np.frombuffer(content, dtype)]
 
 
-def _check_ome(path: Path, xml: str) -> None:
-    """Refuse metadata that name files outside of the folder, or more planes than an image has.
+def _check_ome(path: Path, xml: str, *, most: int) -> None:
+    """Refuse metadata that name files outside of the folder, more planes than an image has, or more pixels than `most`.
 
     tifffile opens every file they name, and makes a list of as many planes as they say.
     """
@@ -267,6 +273,9 @@ def _check_ome(path: Path, xml: str) -> None:
             sizes = [int(element.attrib[f"Size{axis}"]) for axis in "CZT"]
             if min(sizes) < 1 or prod(sizes) > MOST_PLANES:
                 raise ValueError(f"its OME metadata speak of {'×'.join(map(str, sizes))[:40]} planes")
+            sides = [int(element.attrib[f"Size{axis}"]) for axis in "XY"]
+            if min(sides) < 1 or prod(sizes) * prod(sides) > most:
+                raise ValueError(f"its OME metadata speak of planes of {'×'.join(map(str, sides))[:40]} pixels")
         if tag.startswith("ModuloAlong") and "Start" in element.attrib:
             start, end, step = (float(element.attrib.get(key, 1)) for key in ("Start", "End", "Step"))
             if not 0 <= (end - start) / step <= MOST_PLANES:
@@ -314,7 +323,7 @@ def _check_series(path: Path, series: Any, *, max_pixels: int) -> None:
     if series.dataoffset is not None:  # all pages in one run of bytes, perhaps without tags of their own
         check_size(path, series.shape, series.dtype, max_pixels=max_pixels, most=size - series.dataoffset)
         return
-    stored = 0
+    stored = zeros = 0
     for number, part in enumerate(series.pages):
         if part is None:
             raise ImageError(
@@ -331,10 +340,11 @@ def _check_series(path: Path, series: Any, *, max_pixels: int) -> None:
                 )
             if compression == 7 or compression in _JPEG2000:
                 _check_chunk(part.parent.filehandle, int(offset), int(count), page)
-            stored += int(count) or min(chunk, MISSING_BYTES)  # a chunk without bytes is one of zeros
+            stored += int(count)
+            zeros += 0 if count else min(chunk, MISSING_BYTES)  # a chunk without bytes is one of zeros
     ratio = _RATIOS[compression]
     bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
-    most = stored * ratio * 8 * page.dtype.itemsize / bits
+    most = (stored * ratio + zeros) * 8 * page.dtype.itemsize / bits
     check_size(path, series.shape, series.dtype, max_pixels=max_pixels, most=most)
 
 

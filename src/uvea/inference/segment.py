@@ -4,9 +4,10 @@ source -> bands of probabilities, mean over networks -> back to the image's grid
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import product
 from math import ceil, prod
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from uvea.durable import reserve
-from uvea.errors import OutputError
+from uvea.errors import OutputError, is_out_of_memory
 from uvea.images.image import Image
 from uvea.inference.resize import Resizer
 from uvea.inference.sliding_window import (
@@ -37,6 +38,15 @@ from uvea.plan.plan import Plan
 PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22, "mps": 2**20}
 """Tiles are put together until they have about so many pixels: enough to keep all cores busy, see docs/log.md."""
 
+SEEN_WHOLE = 4
+"""Images of up to so many patches are one tile where norms look at what they are given."""
+
+SPREAD = {2: 8, 3: 4}
+"""Of larger ones they look at so many patches together, by number of axes,"""
+
+MOST_SPREAD = 64
+"""or at a sixteenth of the image, but no more than this."""
+
 IN_MEMORY = 1 << 30
 """Bytes of the probabilities of an image that are kept in memory where objects are to be found in all of it."""
 
@@ -55,6 +65,10 @@ class Fit:
     """Per call; None: not yet decided."""
 
 
+Settle = Callable[[Iterable[Tensor]], Network]
+"""Batches of patches of an image to a network that treats whatever it gets as a part of that image."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """How and where networks run."""
@@ -62,6 +76,8 @@ class Engine:
     device: torch.device
     channels_last: bool
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    settler: Callable[[Network], Settle | None] = lambda network: None
+    """How a network whose norms look at what they are given is settled on an image; None for one whose do not."""
     fit: Fit = field(default_factory=Fit, compare=False)
 
 
@@ -211,25 +227,82 @@ def _bands(
     tell: Callable[[str], None],
 ) -> Iterator[tuple[int, slice, Tensor]]:
     """Slice, rows and shares, on the source's own grid."""
+    settlers = [engine.settler(network) for network in networks]
+    adaptive = any(settler is not None for settler in settlers)
+    small = adaptive and prod(source.shape) <= SEEN_WHOLE * prod(plan.patch)
     window = Window(
-        tile=engine.fit.tile or plan.tile,
+        # A small image is one tile, whatever the plan says: so its norms see all of it.
+        tile=engine.fit.tile or (source.shape if small else plan.tile),
         overlap=plan.overlap,
         stride=plan.stride,
         # Networks that came with their layers give what they gave where they come from: tiles do not mix.
         context=None if plan.graph is None else tuple(length // 2 for length in plan.overlap),
         mirror_axes=plan.mirror_axes if mirror else (),
+        least=adaptive or plan.norm not in ("instance", "group"),
     )
 
-    def read(ranges: Sequence[Range]) -> Tensor:
-        return source.read(ranges, engine.device)
-
     batch = Batch(_tiles_at_once(window, source.shape, plan, engine), tell)
-    runners = [_runner(network, plan.dims, engine) for network in networks]
     before = batch.tiles
-    for band in bands(runners, read, source.shape, window=window, batch=batch, slices=source.slices, maps=plan.maps):
-        if batch.tiles < before:
-            before = engine.fit.tiles = batch.tiles
-        yield band.index, band.rows, band.shares
+    apart = adaptive and (not small or len(window.tiles(source.shape)) > 1)
+    # Slices are images of their own, each with its own statistics.
+    for part, first in ((source.slice(i), i) for i in range(source.slices or 1)) if apart else ((source, 0),):
+        used = networks
+        if apart:
+            used = [
+                network if settler is None else _settled(settler, part, plan, engine, tell=tell)
+                for network, settler in zip(networks, settlers, strict=True)
+            ]
+        runners = [_runner(network, plan.dims, engine) for network in used]
+
+        def read(ranges: Sequence[Range], part: Source = part) -> Tensor:
+            return part.read(ranges, engine.device)
+
+        for band in bands(runners, read, part.shape, window=window, batch=batch, slices=part.slices, maps=plan.maps):
+            if batch.tiles < before:
+                before = engine.fit.tiles = batch.tiles
+            yield first + band.index, band.rows, band.shares
+
+
+def _settled(settle: Settle, source: Source, plan: Plan, engine: Engine, *, tell: Callable[[str], None]) -> Network:
+    """A network that has seen patches from all over an image; fewer together where there is no memory for them."""
+    together = SPREAD[plan.dims]
+    whole = prod(source.shape) <= SEEN_WHOLE * prod(plan.patch)
+    while True:
+        try:
+            return settle(_spread(source, plan, engine, together=together, whole=whole))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = " ".join(str(error).split())
+        # Outside of the handler, whose traceback keeps everything alive that did not fit.
+        if engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if together == 1:
+            raise TileTooLarge(problem)
+        together, whole = together // 2, False
+        tell(f"there is no memory to look at an image: it is judged by {together} patches; results differ a little")
+
+
+def _spread(source: Source, plan: Plan, engine: Engine, *, together: int, whole: bool) -> Iterator[Tensor]:
+    """Patches as large as those of the training, spread over an image: batch by batch, each over all of it."""
+    padded = [ceil(n / s) * s for n, s in zip(source.shape, plan.stride, strict=True)]
+    size = padded if whole else [min(some, n) for some, n in zip(plan.patch, padded, strict=True)]
+    wanted = min(MOST_SPREAD, max(together, ceil(prod(source.shape) / prod(size) / 16)))
+    counts = [1] * plan.dims
+    while prod(counts) < wanted:
+        gaps = [n / s / count for n, s, count in zip(source.shape, size, counts, strict=True)]
+        if max(gaps) <= 1:  # they cover all of it
+            break
+        counts[gaps.index(max(gaps))] += 1
+    starts = [
+        np.linspace(0, max(n - s, 0), count).round().astype(int).tolist()
+        for n, s, count in zip(source.shape, size, counts, strict=True)
+    ]
+    places = [tuple(slice(a, a + s) for a, s in zip(at, size, strict=True)) for at in product(*starts)]
+    layout = _layout(plan.dims, engine)
+    batches = ceil(len(places) / together)
+    for number in range(batches):
+        yield source.read(places[number::batches], engine.device).contiguous(memory_format=layout)
 
 
 def _on_grid(
@@ -312,10 +385,14 @@ def _smaller(tile: tuple[int, ...], used: Sequence[int], stride: Sequence[int]) 
     return None if half == used[axis] else (*tile[:axis], half, *tile[axis + 1 :])
 
 
+def _layout(dims: int, engine: Engine) -> torch.memory_format:
+    if not engine.channels_last:
+        return torch.contiguous_format
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[dims]
+
+
 def _runner(network: Network, dims: int, engine: Engine) -> Network:
-    layout = (
-        {2: torch.channels_last, 3: torch.channels_last_3d}[dims] if engine.channels_last else torch.contiguous_format
-    )
+    layout = _layout(dims, engine)
 
     def run(pieces: Tensor) -> Tensor:
         with engine.autocast():

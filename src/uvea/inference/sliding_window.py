@@ -53,6 +53,9 @@ class Window:
     """Pixels at inner tile borders that count nothing, see `uvea.arrays.tiles.cut`; at most half of what is shared, and
     None stands for a quarter of it."""
 
+    least: bool = True
+    """Whether tiles are made smaller where that takes no more of them. Not where networks look at all of a tile."""
+
     mirror_axes: tuple[int, ...] = ()
     """Spatial axes of the network (0 is the first after the channel) to mirror along; the mean over all
     combinations counts."""
@@ -68,8 +71,8 @@ class Window:
 
     def size(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The size that all tiles of an image of spatial size `shape` have."""
-        axes = zip(self.tile, self.stride, shape, strict=True)
-        return tuple(ceil(min(tile, length) / step) * step for tile, step, length in axes)
+        axes = zip(self.tile, self.overlap, self.stride, shape, strict=True)
+        return tuple(_size(*four, least=self.least) for four in axes)
 
     @property
     def flips(self) -> tuple[tuple[int, ...], ...]:
@@ -344,6 +347,15 @@ def _shares(logits: Tensor, maps: int) -> Tensor:
     if logits.shape[1] == 2:
         return torch.sub(logits[:, 1:], logits[:, :1]).sigmoid_()
     return logits.softmax(1)
+
+
+def _size(tile: int, overlap: int, step: int, length: int, *, least: bool) -> int:
+    largest = ceil(tile / step) * step
+    if length <= largest or not least:
+        return min(largest, ceil(length / step) * step)
+    shared = min(overlap, largest - step)
+    count = ceil((length - shared) / (largest - shared))
+    return min(largest, ceil((length + (count - 1) * shared) / count / step) * step)
 
 
 def _shared(overlap: int, stride: int, tile: int, length: int) -> int:

@@ -45,6 +45,10 @@ class Source:
         """Number of slices that go through networks one by one; None where there is no such axis."""
         return self.array.shape[1] if self.array.ndim - 1 > self.dims else None
 
+    def slice(self, index: int) -> "Source":
+        """One slice as a source of its own; the whole where there are none."""
+        return self if self.slices is None else Source(self.array[:, index], self.dims, self._scales)
+
     def read(self, ranges: Sequence[Range], device: torch.device) -> Tensor:
         """Tiles (b, c, ...) float32, normalised; beyond the end of an axis its last row goes on."""
         pixels = np.stack([self._cut(one) for one in ranges])

@@ -95,7 +95,7 @@ def keep_large_blocks() -> bool:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Inside of this block a GPU gives the same bits for the same work; a processor does so anyway.
+    """Inside of this block a GPU of NVIDIA gives the same bits for the same work; a processor does so anyway.
 
     Raises:
         PlanError: for an operation that has no such form, once it is asked for.
@@ -105,13 +105,18 @@ def repeatable(device: torch.device) -> Iterator[None]:
         return
     # cuBLAS reads it when it is first used; with it, it takes the same memory for the same work.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:
         yield
     except RuntimeError as error:
         said = str(error)
+        if "CUBLAS_WORKSPACE_CONFIG" in said:  # read once, before we could set it
+            raise PlanError(
+                f"{device} was used in another way before, so it cannot be made to repeat itself any more",
+                hint="set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment, and start Python anew",
+            ) from None
         if "deterministic" not in said:
             raise
         raise PlanError(
@@ -119,7 +124,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
             hint="train again with --overwrite and without --set deterministic, or with --device cpu",
         ) from None
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        torch.set_deterministic_debug_mode(before[0])
         torch.backends.cudnn.benchmark = before[1]
 
 

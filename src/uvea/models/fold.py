@@ -22,13 +22,18 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     and stay. The copy is for prediction: its weights do not fit the original network any more.
     """
     folded = copy.deepcopy(network).eval()
-    for block in folded.modules():
+    fold_in_place(folded)
+    return folded
+
+
+def fold_in_place(network: nn.Module) -> None:
+    """As `fold_batch_norm`, for a copy that was made already."""
+    for block in network.modules():
         if isinstance(block, ConvBlock):
             for i in range(block.convs):
                 _fold_pair(block, f"conv{i + 1}", f"norm{i + 1}")
             if block.shortcut is not None:
                 _fold_pair(block, "shortcut", "shortcut_norm")
-    return folded
 
 
 def for_tracing(network: nn.Module) -> nn.Module:

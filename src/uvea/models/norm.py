@@ -15,7 +15,7 @@ from torch.nn import functional
 
 Norm = Literal["batch", "instance", "group", "none"]
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 _GROUPS = 8
 """Groups of a group norm at most; fewer where they do not divide the channels or would hold one channel only."""
@@ -71,11 +71,11 @@ class InstanceNorm(nn.Module):
             ones = [1] * (x.ndim - 2)
             return x * 0 * self.weight.view(1, -1, *ones) + self.bias.view(1, -1, *ones)
         if x.device.type != "cpu":
-            return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=_EPSILON)
+            return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON)
         if torch.is_grad_enabled():
             normalised: Tensor = _CpuInstanceNorm.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return normalised
-        return functional.group_norm(x, len(self.weight), self.weight, self.bias, _EPSILON)
+        return functional.group_norm(x, len(self.weight), self.weight, self.bias, EPSILON)
 
 
 class _CpuInstanceNorm(torch.autograd.Function):
@@ -90,7 +90,7 @@ class _CpuInstanceNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         samples, channels = x.shape[:2]
         size = math.prod(x.shape[2:])
-        y, mean, scale = torch.native_group_norm(x, weight, bias, samples, channels, size, channels, _EPSILON)
+        y, mean, scale = torch.native_group_norm(x, weight, bias, samples, channels, size, channels, EPSILON)
         ctx.save_for_backward(x, weight, mean.view(samples, channels), scale.view(samples, channels))
         return y
 
@@ -111,7 +111,7 @@ class _CpuInstanceNorm(torch.autograd.Function):
                 mean[i].to(weight.dtype),
                 scale[i].to(weight.dtype),
                 True,
-                _EPSILON,
+                EPSILON,
                 [True, True, True],
             )
             for i in range(len(x))

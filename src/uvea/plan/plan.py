@@ -145,7 +145,7 @@ class Plan(BaseModel):
     """"auto": measured at the start of the training, see the history."""
 
     deterministic: bool = False
-    """Whether a GPU makes its sums in one order, so that trainings repeat to the bit; a processor does in any case."""
+    """Whether a CUDA device makes its sums in one order, so that trainings repeat to the bit; processors do anyway."""
 
     # Prediction
     tile: tuple[Length, ...]

@@ -6,7 +6,8 @@ nothing kept: they follow from the seed and the step.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -55,18 +56,25 @@ def unpack(
     tensors, words = packed
     try:
         progress = _progress_of(words["progress"])
-        network.load_state_dict(_part(tensors, "network."))
+        weights_kept = _part(tensors, "network.")
+        for name, value in network.state_dict().items():
+            if weights_kept[name].is_floating_point() != value.is_floating_point() or weights_kept[name].is_complex():
+                raise ValueError(f"{name} is of type {weights_kept[name].dtype}")
+        network.load_state_dict(weights_kept)
         state: dict[int, dict[str, Any]] = {}
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for name, value in _part(tensors, "optimizer.").items():
             index, key = name.split(".", 1)
             state.setdefault(int(index), {})[key] = _laid_out_like(weights[int(index)], value)
         groups = optimizer.state_dict()["param_groups"]
+        _check_moments(state, groups)
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if average is not None:
+            average.load_state_dict(_part(tensors, "average."))
+            if average.updates < 0:
+                raise ValueError(f"its average has {average.updates} updates")
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise unfit(error) from None
-    if average is not None:
-        average.load_state_dict(_part(tensors, "average."))
     try:
         torch.set_rng_state(tensors["random.cpu"])
         if (on_cuda := _cuda_of(network)) and "random.cuda" in tensors:  # else it was begun on another device
@@ -88,6 +96,18 @@ def _progress_of(text: str) -> Progress:
     if any(set(row) - {"dice"} != HISTORY for row in progress.history):
         raise ValueError(f"a row of its history does not have {', '.join(sorted(HISTORY))}")
     return progress
+
+
+def _check_moments(state: Mapping[int, Mapping[str, Tensor]], groups: Sequence[Mapping[str, Any]]) -> None:
+    """What an optimizer keeps of weights of one group goes by the same names, and is real."""
+    for group in groups:
+        kept = [state[index] for index in group["params"] if index in state]
+        if any(one.keys() != kept[0].keys() for one in kept):
+            raise ValueError("its optimizer keeps different things of weights that are alike")
+        for one in kept:
+            for name, value in one.items():
+                if not value.is_floating_point() or (value.ndim == 0 and not 0 <= float(value) < math.inf):
+                    raise ValueError(f"its optimizer has {name} {value.flatten()[:1].tolist()}")
 
 
 def _cuda_of(network: nn.Module) -> torch.device | None:

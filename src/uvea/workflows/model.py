@@ -23,6 +23,7 @@ from uvea.inference.source import Source, source_of
 from uvea.models.build import build_network
 from uvea.models.device import Precision, choose_precision, find_device, keep_large_blocks
 from uvea.models.fold import fold_batch_norm
+from uvea.models.settle import settler
 from uvea.models.weights import check_weights, load_weights
 from uvea.objects.postprocess import clean
 from uvea.plan.plan import Plan
@@ -281,7 +282,13 @@ def ready(network: nn.Module, precision: Precision, device: torch.device) -> nn.
 
 def engine_for(precision: Precision, device: torch.device) -> Engine:
     """How prediction runs under a precision."""
-    return Engine(device=device, channels_last=precision.channels_last, autocast=partial(precision.autocast, device))
+    autocast = partial(precision.autocast, device)
+    return Engine(
+        device=device,
+        channels_last=precision.channels_last,
+        autocast=autocast,
+        settler=partial(settler, autocast=autocast),
+    )
 
 
 def _image(picture: Picture, plan: Plan) -> Image:

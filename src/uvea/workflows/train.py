@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -269,7 +270,7 @@ def _say_what_changed(run: Run) -> None:
     changed = [
         f"{name} {then}, now {here[name]}" for name, then in run.kept.begun_with.items() if then != here.get(name, then)
     ]
-    if changed:
+    if changed and run.space.unfinished():
         text = "so the weights will not be those of an unbroken training to the last bit"
         run.listen(Message(f"this training was begun with {'; '.join(changed)}, {text}", "warning"))
 
@@ -330,14 +331,12 @@ def _room_for(run: Run) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    else:
-        return
-    # Outside of the handler, whose traceback keeps everything alive that did not fit.
-    raise PlanError(
-        f"there is not enough memory on {run.device} for this training",
-        hint=f"close other programs and continue with `uvea train --resume {run.space.folder}`, "
-        "or train again with --overwrite and a smaller --set batch=, patch= or width=",
-    )
+        traceback.clear_frames(error.__traceback__)  # they keep everything alive that did not fit
+        raise PlanError(
+            f"there is not enough memory on {run.device} for this training",
+            hint=f"close other programs and continue with `uvea train --resume {run.space.folder}`, "
+            "or train again with --overwrite and a smaller --set batch=, patch= or width=",
+        ) from None
 
 
 def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tuple[list[CaseScore], Precision]:

@@ -116,14 +116,13 @@ class Verification:
 
 
 def surroundings(device: torch.device) -> dict[str, str]:
-    """What else decides on the last bits of weights, by name: versions, machine, threads of torch."""
+    """What else decides on the last bits of weights, by name: versions and machine."""
     machine = describe_machine(device)
     return {
         "uvea": version("uvea"),
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "machine": machine.accelerator or machine.processor,
-        "threads": str(torch.get_num_threads()),
     }
 
 

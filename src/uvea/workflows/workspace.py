@@ -176,7 +176,11 @@ class Workspace:
         folds = sorted(self.folder.glob("fold_*"))
         spaces = [self, *map(Workspace, folds)]
         for folder in (*folds, *(part for space in spaces for part in (space.run, space.cache))):
-            if folder.is_symlink():
+            try:
+                is_link = folder.is_symlink()
+            except OSError as error:
+                raise unwritable(folder, error) from None
+            if is_link:
                 raise OutputError(
                     f"{folder} is a link to {os.readlink(folder)}, and a training would write there",
                     hint="put the folder itself there, or choose another --out",
