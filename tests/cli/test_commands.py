@@ -254,11 +254,12 @@ def test_compare_prints_its_table(run, workflow):
 
 def test_demo_shows_its_score_and_report(run, workflow):
     """The Dice on the test images, and where to look."""
-    workflow("demo", demo=SimpleNamespace(dice=0.9345, report=Path("d/report.html"), folder=Path("d")))
+    paths = {"report": Path("d/report.html"), "scores": Path("d/scores.html"), "folder": Path("d")}
+    workflow("demo", demo=SimpleNamespace(dice=0.9345, **paths))
     result = run("demo", "--out", "d")
     assert result.exit_code == 0
     assert "0.934" in result.stdout or "0.935" in result.stdout
-    assert "d/report.html" in result.stdout
+    assert "d/report.html" in result.stdout and "d/scores.html" in result.stdout
 
 
 def test_a_fault_of_the_data_is_two_lines(run, workflow):

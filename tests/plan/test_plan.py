@@ -159,6 +159,7 @@ def test_the_file_is_readable(plan, tmp_path):
         ("seed", 1.0, "seed cannot be 1.0"),
         ("patch", "64", "patch cannot be '64'"),
         ("width", [60_000], r"make a network of .* weights\n.*500,000,000"),
+        ("convs", 32_767, "convs cannot be 32767"),  # found by fuzzing: it was built for minutes
         ("tile", [2**21, 64], "tile.0 cannot be 2097152"),
         ("learning_rate", float("nan"), "learning_rate cannot be nan"),
     ],

@@ -1,5 +1,7 @@
 """The demo goes the whole way, and never touches what is not its own."""
 
+import time
+
 import pytest
 
 from uvea.errors import OutputError, PlanError
@@ -28,10 +30,20 @@ def test_the_demo_leaves_data_model_masks_and_scores(small, tmp_path):
     names = ["nuclei_000.png", "nuclei_001.png"]
     assert sorted(path.name for path in (tmp_path / "demo" / "masks").iterdir()) == names
     assert 0 <= result.dice <= 1
-    assert result.report.exists()
+    assert result.report.exists() and result.scores.exists()
     with pytest.raises(OutputError, match="is not empty"):
         demo(tmp_path / "demo", steps=2)
     assert demo(tmp_path / "demo", steps=2, overwrite=True).dice == result.dice
+
+
+@pytest.mark.long
+def test_the_demo_takes_less_than_three_minutes_and_comes_to_a_good_model(tmp_path):
+    """As it is typed, on the machine that this runs on."""
+    began = time.monotonic()
+    result = demo(tmp_path / "demo")
+    assert time.monotonic() - began < 180
+    assert result.dice >= 0.90
+    assert "nuclei_000" in result.scores.read_text()
 
 
 def test_images_of_the_user_are_not_taken_for_the_demo(tmp_path):

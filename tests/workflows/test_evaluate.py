@@ -72,6 +72,21 @@ def test_scores_are_written_and_not_overwritten(folders, tmp_path):
     evaluate(*folders, out=out, overwrite=True, report=False)
 
 
+def test_axes_overrule_what_the_files_of_masks_say(tmp_path):
+    """Four slices without axes are taken for four channels otherwise."""
+    volume = np.zeros((4, 6, 7), np.uint8)
+    volume[1:3, 2:4, 2:5] = 1
+    for name in ("masks", "reference"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", volume)
+    (row,) = [row for row in evaluate(tmp_path / "masks", tmp_path / "reference", axes="zyx").rows if row.label == 1]
+    assert (row["dice"], row["tp"]) == (1.0, 12)
+    with pytest.raises(ShapeError, match="q"):
+        evaluate(tmp_path / "masks", tmp_path / "reference", axes="qyx")
+    with pytest.raises(ShapeError):
+        evaluate(tmp_path / "masks", tmp_path / "reference")
+
+
 def test_an_out_that_is_a_file_is_refused(folders, tmp_path):
     """Before any mask is read; so is a folder below a file, and one that a dead link stands for."""
     (tmp_path / "scores").write_text("")

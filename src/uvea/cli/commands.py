@@ -251,7 +251,8 @@ def demo(
     show.facts(
         [
             ("Dice on the test images", f"{result.dice:.3f}"),
-            ("report", str(result.report)),
+            ("report of the training", str(result.report)),
+            ("test images, masks and scores", str(result.scores)),
             ("everything else", str(result.folder)),
         ]
     )
@@ -711,6 +712,12 @@ def evaluate(
             metavar="FOLDER", help="Images for the report, if not beside the references.", rich_help_panel=PAIRING_PANEL
         ),
     ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Axes of the masks, such as zyx, if their files say it wrong.", rich_help_panel=PAIRING_PANEL
+        ),
+    ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
     max_pixels: MaxPixels = None,
     workers: Workers = None,
@@ -750,6 +757,7 @@ def evaluate(
                 allow_missing=allow_missing,
                 allow_extra=allow_extra,
                 images=images,
+                axes=axes,
                 max_pixels=max_pixels,
                 workers=workers,
                 report=not no_report,

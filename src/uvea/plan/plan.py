@@ -23,6 +23,9 @@ from uvea.plan.graph import MOST_WEIGHTS, Graph, grids_of, stride_of
 MOST_BYTES = 1 << 24
 """Of a plan.json; ours take some thousands."""
 
+MOST_CONVS = 64
+"""Convolutions of a level; 32,767 small ones take minutes to make."""
+
 MOST_LEVELS = 32
 MOST_AXIS = 1 << 20
 """Pixels of a patch or tile along an axis."""
@@ -81,7 +84,7 @@ class Plan(BaseModel):
     kernels: tuple[tuple[Count, ...], ...]
     """Size of the convolutions of each level, per axis."""
 
-    convs: Count
+    convs: Annotated[int, Field(ge=1, le=MOST_CONVS)]
     """Convolutions (or residual blocks) per level."""
 
     deep_supervision: bool

@@ -151,6 +151,24 @@ def compare_files(
             f"{paths[0]} and {paths[1]} are scores already, --reference {reference} is of no use",
             hint="leave --reference out",
         )
+    said = {
+        "label_names": bool(label_names),
+        "groups": groups is not None,
+        "tolerance": tolerance != TOLERANCE,
+        "distances": not distances,
+        "instances": instances is not None,
+        "em_membranes": em_membranes,
+        "within": within is not None,
+        "ignore_value": ignore_value is not None,
+        "allow_missing": allow_missing,
+        "allow_extra": allow_extra,
+    }
+    if any(said.values()) and all(_scores_file(path) for path in paths):
+        raise DatasetError(
+            f"{paths[0]} and {paths[1]} are scores already: {', '.join(name for name in said if said[name])} count for "
+            "masks only",
+            hint="leave that out, or score the masks anew with `uvea evaluate`",
+        )
     names = _names(paths)
 
     def table(path: Path) -> _Table:

@@ -32,6 +32,10 @@ class DemoResult:
     """Mean Dice of the nuclei over the test images."""
 
     report: Path
+    """Of the training."""
+
+    scores: Path
+    """A page with the test images, their masks and how they scored."""
 
 
 def demo(
@@ -75,7 +79,12 @@ def demo(
     scores = evaluate(
         folder / "masks", folder / "test" / "masks", out=folder / "scores", overwrite=overwrite, listen=listen
     )
-    return DemoResult(folder=folder, dice=scores.summary.dice.mean, report=folder / "model" / "report.html")
+    return DemoResult(
+        folder=folder,
+        dice=scores.summary.dice.mean,
+        report=folder / "model" / "report.html",
+        scores=folder / "scores" / "report.html",
+    )
 
 
 def _check_free(folder: Path, *, overwrite: bool) -> None:

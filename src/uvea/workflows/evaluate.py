@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from uvea.arrays.axes import check_letters
 from uvea.arrays.labels import Key, LabelMap, decide_labels
 from uvea.datasets.names import listed
 from uvea.durable import unwritable
@@ -120,6 +121,7 @@ def evaluate(
     allow_missing: bool = False,
     allow_extra: bool = False,
     images: str | Path | None = None,
+    axes: str | None = None,
     max_pixels: int | None = None,
     workers: int | None = None,
     report: bool = True,
@@ -155,7 +157,8 @@ def evaluate(
         allow_missing: score a missing prediction as an empty mask; otherwise it is a failure.
         allow_extra: leave out predictions without a reference; otherwise they are failures.
         images: folder of the images, for the report; unless given, those beside the references are taken.
-        max_pixels: files that declare more are failures, see `uvea.read`.
+        axes: of the masks, such as "zyx", overruling what their files say; see `uvea.read`.
+        max_pixels: files that declare more are failures, see there.
         workers: processes; None starts one per core where it pays. The result does not depend on it.
         report: whether to write report.html.
         overwrite: whether files in `out` may be replaced.
@@ -178,6 +181,8 @@ def evaluate(
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_folder(folder, NAMES, overwrite=overwrite)
+    if axes is not None:
+        check_letters(axes)
     _refuse_options(tolerance, workers, em_threshold)
     beside = Beside(
         within=_path(within),
@@ -201,6 +206,7 @@ def evaluate(
             ignore=ignore_value,
             marks=bool(instances),
             pieces=not isinstance(label_names, Mapping),
+            axes=axes,
             max_pixels=max_pixels,
         )
         for pair in matched.pairs
@@ -224,6 +230,7 @@ def evaluate(
         membranes=em_membranes,
         membrane_threshold=em_threshold,
         probabilities=any(pair.probabilities is not None for pair in pairs),
+        axes=axes,
         max_pixels=max_pixels,
     )
     _check(measures, pairs, instances=instances, tell=tell)

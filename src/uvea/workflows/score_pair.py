@@ -55,8 +55,10 @@ class Question:
     pieces: bool = True
     """Whether connected pieces are, which take most of the time."""
 
+    axes: str | None = None
+    """Of the masks, see `uvea.read`, as the next."""
+
     max_pixels: int | None = None
-    """See `uvea.read`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,9 @@ class Measures:
     membrane_threshold: float = 0.5
     probabilities: bool = False
     threads: int = -1
+    axes: str | None = None
+    """Of the masks, overruling what files say."""
+
     max_pixels: int | None = None
     """Files that declare more are not read, see `uvea.read`."""
 
@@ -142,11 +147,11 @@ def look(question: Question) -> Look:
     """Read the values of a reference, and of its prediction where asked for."""
     pair = question.pair
     try:
-        image = read(pair.reference, max_pixels=question.max_pixels)
+        image = read(pair.reference, axes=question.axes, max_pixels=question.max_pixels)
         values, pieces = _values_of(image, pair.reference, pieces=question.pieces)
         given: tuple[Key, ...] = ()
         if question.marks and pair.prediction is not None and pair.prediction != pair.probabilities:
-            guess = read(pair.prediction, max_pixels=question.max_pixels)
+            guess = read(pair.prediction, axes=question.axes, max_pixels=question.max_pixels)
             marks, _ = _values_of(guess, pair.prediction, pieces=False)
             given = tuple(key for key in marks if not is_ignored(key, question.ignore))
         return Look(
@@ -193,11 +198,11 @@ def load(pair: Pair, measures: Measures) -> Loaded:
         UveaError: for a file that cannot be read, or that does not fit the reference.
     """
     opened = partial(read, max_pixels=measures.max_pixels)
-    image = opened(pair.reference)
+    image = opened(pair.reference, axes=measures.axes)
     reference = _reference_classes(image, pair.reference, measures.labels)
     within = None
     if pair.within is not None:
-        within = _region(opened(pair.within), pair.within, image, pair.reference)
+        within = _region(opened(pair.within, axes=measures.axes), pair.within, image, pair.reference)
     probabilities = None
     if pair.probabilities is not None:
         maps = opened(pair.probabilities)
@@ -209,7 +214,7 @@ def load(pair: Pair, measures: Measures) -> Loaded:
         # The most probable class; of equal ones the last, so that 0.5 is foreground.
         prediction = (len(probabilities) - 1 - probabilities[::-1].argmax(axis=0)).astype(np.int16)
     else:
-        guess = opened(pair.prediction)
+        guess = opened(pair.prediction, axes=measures.axes)
         _refuse_other_grid((image, pair.reference), (guess, pair.prediction), "prediction")
         prediction = _classes(guess, pair.prediction, measures.labels)
         _refuse_ignored(prediction, reference, within, path=pair.prediction, ignore_value=measures.labels.ignore)
