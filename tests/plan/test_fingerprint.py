@@ -78,8 +78,11 @@ def test_spacings_count_where_all_have_one_unit():
     """Pixels and millimetres cannot be compared."""
     known = facts(unit="mm", spacing=(2.0, 0.5))
     assert measured(known, facts(1, unit="mm", spacing=(4.0, 0.5))).spacing_median == (3.0, 0.5)
-    mixed = measured(known, facts(1))
-    assert (mixed.unit, mixed.spacing_median) == ("px", (1.0, 1.0))
+    both = measured(known, known, facts(1, unit="um", spacing=(4000.0, 500.0)))
+    assert (both.unit, both.spacing_median, both.spacing_max) == ("mm", (2.0, 0.5), (4.0, 0.5))
+    # What is left is the shape of a pixel: four times as long as wide, and square.
+    mixed = measured(known, known, facts(1))
+    assert (mixed.unit, mixed.spacing_median) == ("px", (4.0, 1.0))
 
 
 @pytest.mark.parametrize(

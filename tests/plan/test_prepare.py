@@ -77,8 +77,9 @@ def test_the_grid_follows_the_spacing(plan, spacing, grid):
 
 
 def test_images_in_another_unit_are_left_as_they_are(plan):
-    """Pixels cannot be turned into micrometres."""
+    """Pixels cannot be turned into micrometres; millimetres can."""
     assert grid_of(gray(30, 40), plan({"spacing": "2,2"}, unit="um")) == (30, 40)
+    assert grid_of(gray(30, 40, unit="mm", spacing=(0.001, 0.004)), plan({"spacing": "2,2"}, unit="um")) == (15, 80)
 
 
 def test_a_mask_lands_on_the_grid_of_its_image_and_stays_labels(plan):

@@ -12,6 +12,8 @@ from PIL import Image as Picture
 from uvea.errors import DatasetError, ImageError, ModelError, OutputError, PlanError, ShapeError, UveaError
 from uvea.images import read, write
 from uvea.images.image import Image
+from uvea.models.device import Precision
+from uvea.workflows import model as loading
 from uvea.workflows import predict as workflow
 from uvea.workflows.events import Message, Progress
 from uvea.workflows.model import load
@@ -546,6 +548,27 @@ def test_a_damaged_model_is_one_error(gray_model, tmp_path, damage, error, words
     with pytest.raises(error, match=words) as caught:
         load(folder)
     assert isinstance(caught.value, UveaError)
+
+
+def test_how_a_model_predicts_is_measured_once(gray_model, tmp_path, monkeypatch):
+    """So masks do not change from call to call; a damaged note, or one of another torch, is measured anew."""
+    model, measured = tmp_path / "m", []
+    shutil.copytree(gray_model.folder, model)
+    plan = json.loads((model / "plan.json").read_text())
+    (model / "plan.json").write_text(json.dumps({**plan, "precision": "auto"}))
+
+    def choose(plan, network, device, *, training):
+        measured.append(training)
+        return Precision(dtype="float32", channels_last=len(measured) == 1, reason="")
+
+    monkeypatch.setattr(loading, "choose", choose)
+    assert [load(model, device="cpu").engine.channels_last for _ in range(3)] == [True, True, True]
+    (note,) = (model / "run" / "engines").iterdir()
+    note.write_text('{"dtype": "float64"}')
+    assert not load(model, device="cpu").engine.channels_last
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    load(model, device="cpu")
+    assert measured == [False] * 3
 
 
 def test_a_model_without_its_run_still_predicts(gray_model, gray, tmp_path):

@@ -766,6 +766,47 @@ def test_a_step_without_memory_is_taken_again_with_the_same_result(gray_data, gr
     assert [event.text for event in told if isinstance(event, Message) and "no memory for a step" in event.text]
 
 
+def test_folds_that_were_not_begun_get_their_share_when_a_training_is_resumed(gray_data, tiny, tmp_path, monkeypatch):
+    """And no more: the minutes of those before it were spent."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", steps=None, minutes=2, folds=2, listen=at("fold 1 of 2", 0, interrupt))
+    left = []
+
+    class Enough(Exception):
+        pass
+
+    def train_one(run, split, *, label, ends):
+        left.append(ends - workflow.time.monotonic())
+        if len(left) == 2:
+            raise Enough
+        return [], workflow.Precision(dtype="float32", channels_last=False, reason="")
+
+    monkeypatch.setattr(workflow, "_train_one", train_one)
+    with pytest.raises(Enough):
+        resume(tmp_path / "m")
+    assert left == pytest.approx([60, 60], abs=1)
+
+
+def test_what_was_spent_before_is_not_spent_again(gray_data, tiny, tmp_path, monkeypatch):
+    """A training that was interrupted before its number of steps was known."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", steps=None, minutes=2, listen=at("training", 0, interrupt))
+    space, given = Workspace(tmp_path / "m"), []
+    (tensors, words), _ = space.load_checkpoint()
+    progress = json.loads(words["progress"])
+    assert progress["steps"] is None
+    space.save_checkpoint((tensors, {**words, "progress": json.dumps({**progress, "seconds": 90.0})}))
+
+    def loop(*args, seconds_left, **kwargs):
+        given.append(seconds_left())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "run_loop", loop)
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "m")
+    assert given == pytest.approx([120 - 90 - workflow.ENDING_SECONDS], abs=2)
+
+
 def test_a_disk_that_fills_up_during_a_training_costs_nothing_that_was_kept(gray_data, tiny, tmp_path, monkeypatch):
     """The error says how to go on, and with room again the training ends as if nothing had happened."""
     tiny(gray_data, tmp_path / "whole", steps=8, checkpoint_every=0)

@@ -14,6 +14,9 @@ from uvea.errors import ShapeError
 SPATIAL_AXES = ("yx", "zyx", "tyx")
 """What the axes after the channel may be. "tyx" is a time series: never treated as a volume."""
 
+IN_MILLIMETRES = {"mm": 1.0, "um": 1e-3}
+"""Physical units of files."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plane:

@@ -16,6 +16,7 @@ from uvea.arrays.labels import Key, LabelMap
 from uvea.datasets.measure import PERCENTS
 from uvea.datasets.survey import CaseFacts, Survey
 from uvea.errors import DatasetError
+from uvea.images.image import IN_MILLIMETRES
 
 MIRRORED = 0.9
 """Share of the cases in which two classes must lie like mirror images to be taken for them."""
@@ -122,6 +123,13 @@ class Fingerprint(BaseModel):
         )
 
 
+def _spacing_in(unit: str, fact: CaseFacts) -> tuple[float, ...]:
+    """Pixel size of an image in a unit; in px, relative to its shortest side. Time stays as it is."""
+    space = fact.spacing[1:] if fact.axes.startswith("t") else fact.spacing
+    factor = 1 / min(space) if unit == "px" else IN_MILLIMETRES[fact.unit] / IN_MILLIMETRES[unit]
+    return (*fact.spacing[: len(fact.spacing) - len(space)], *(length * factor for length in space))
+
+
 def measure(survey: Survey) -> Fingerprint:
     """Sum up a survey.
 
@@ -139,8 +147,9 @@ def measure(survey: Survey) -> Fingerprint:
     full = [fact for fact in facts if fact.channels == channels]
     shapes = np.array([fact.shape for fact in facts])
     units = Counter(fact.unit for fact in facts)
-    unit = units.most_common(1)[0][0] if len(units) == 1 else "px"
-    spacings = np.array([fact.spacing if unit != "px" else (1.0,) * len(axes) for fact in facts])
+    # Where one file says no size, what all have in common is how many times larger a pixel is along one axis.
+    unit = "px" if "px" in units else units.most_common(1)[0][0]
+    spacings = np.array([_spacing_in(unit, fact) for fact in facts])
     with_foreground = [fact for fact in full if fact.foreground_mean]
     low, high = PERCENTS.index(0.5), PERCENTS.index(99.5)
     fraction, present = _class_shares(facts, survey.labels)

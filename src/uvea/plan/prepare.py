@@ -13,7 +13,7 @@ from uvea.arrays.normalize import normalize
 from uvea.arrays.resample import resample_image, resample_labels
 from uvea.errors import DatasetError, ImageError, ShapeError
 from uvea.images.format import MAX_PIXELS
-from uvea.images.image import Image
+from uvea.images.image import IN_MILLIMETRES, Image
 from uvea.plan.plan import Plan
 
 
@@ -107,10 +107,11 @@ def grid_of(image: Image, plan: Plan) -> tuple[int, ...]:
     Raises:
         ImageError: if the pixel size in the file would make an image of more than `MAX_PIXELS`.
     """
-    if plan.spacing is None or image.unit != plan.unit:
+    if plan.spacing is None or "px" in (image.unit, plan.unit):
         return image.shape
     last = len(image.shape) - plan.dims
-    sizes = zip(image.shape[last:], image.spacing[last:], plan.spacing, strict=True)
+    factor = IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit]
+    sizes = zip(image.shape[last:], (factor * n for n in image.spacing[last:]), plan.spacing, strict=True)
     # A hundredth of a pixel of rounding in a header is not worth a resampling.
     real = [length if abs(have / want - 1) < 0.01 else length * have / want for length, have, want in sizes]
     if not prod(max(length, 1) for length in real) * prod(image.shape[:last]) <= MAX_PIXELS:

@@ -24,6 +24,7 @@ from uvea.evaluation.rows import membrane_values, probability_values, with_value
 from uvea.evaluation.summary import Summary, summarise, write_json, write_summary
 from uvea.evaluation.table import CaseScore, write_csv
 from uvea.images import suffix_of
+from uvea.images.image import IN_MILLIMETRES
 from uvea.workflows.crew import in_order, most_workers
 from uvea.workflows.evaluation_curves import curves_of
 from uvea.workflows.evaluation_page import write_page
@@ -31,7 +32,6 @@ from uvea.workflows.evaluation_text import as_text
 from uvea.workflows.events import Listener, Message, Progress, silent
 from uvea.workflows.matching import Beside, Failure, Pair, match
 from uvea.workflows.score_pair import (
-    IN_MILLIMETRES,
     Look,
     Measures,
     Outcome,

@@ -3,8 +3,11 @@
 model/ -> plan, networks, engine -> predict(image) -> mask
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import overload
@@ -12,16 +15,18 @@ from typing import overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import nn
 
-from uvea.errors import ModelError, PlanError, ShapeError
+from uvea.durable import write_text
+from uvea.errors import ModelError, OutputError, PlanError, ShapeError
 from uvea.images import read
 from uvea.images.image import Image
 from uvea.inference.segment import Engine, Segmented, segment_source
 from uvea.inference.sliding_window import Network
 from uvea.inference.source import Source, source_of
 from uvea.models.build import build_network
-from uvea.models.device import Precision, choose_precision, find_device, keep_large_blocks
+from uvea.models.device import Precision, choose_precision, describe_machine, find_device, keep_large_blocks
 from uvea.models.fold import fold_batch_norm
 from uvea.models.settle import settler
 from uvea.models.weights import check_weights, load_weights
@@ -30,7 +35,10 @@ from uvea.plan.plan import Plan
 from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.objects import Found, Grid, find_objects
 from uvea.workflows.postprocessing import Postprocessing, of_model
+from uvea.workflows.strict import bounded
 from uvea.workflows.workspace import Workspace
+
+_PRECISION = TypeAdapter(Precision)
 
 Picture = str | Path | NDArray[np.generic] | Image
 """A file, an array (c, y, x), (y, x), (c, z, y, x) or (z, y, x), or an image that was read."""
@@ -214,7 +222,7 @@ def load(
     if int8 or engine in ("openvino", "onnxruntime"):
         made = _in_other_engine(space, spaces, networks, plan, engine=engine, int8=int8, listen=listen)
         return replace(made, after=after)
-    precision = choose(plan, networks[0], where, training=False)
+    precision = _kept_choice(space, plan, networks[0], where)
     return Model(
         folder=Path(path),
         plan=plan,
@@ -222,6 +230,25 @@ def load(
         engine=engine_for(precision, where),
         after=after,
     )
+
+
+def _kept_choice(space: Workspace, plan: Plan, network: nn.Module, device: torch.device) -> Precision:
+    """The precision to predict in; what was measured on this machine once is kept, so that masks stay the same."""
+    machine = describe_machine(device)
+    words = (device.type, machine.accelerator or machine.processor, machine.cores, torch.__version__)
+    key = hashlib.sha256("|".join(map(str, words)).encode()).hexdigest()[:12]
+    path = space.run / "engines" / f"torch-{key}.json"
+    if plan.precision != "auto":
+        return choose(plan, network, device, training=False)
+    try:
+        return _PRECISION.validate_json(bounded(path, most=1 << 16), strict=True)
+    except (OSError, ValueError):  # not there yet, or damaged
+        precision = choose(plan, network, device, training=False)
+    with suppress(OSError, OutputError):  # a model may lie where nothing can be written
+        if space.run.is_dir():
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, json.dumps(asdict(precision)) + "\n")
+    return precision
 
 
 def _check_engine(engine: str, device: str | None, *, int8: bool) -> None:

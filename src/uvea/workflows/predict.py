@@ -173,7 +173,7 @@ def predict_files(
 
     def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
         image, source = given
-        if plan.spacing is not None and image.unit != plan.unit:
+        if plan.spacing is not None and image.unit == "px":
             listen(
                 Message(
                     f"{job.name} does not say its pixel size in {plan.unit}; it is taken to be that of the training, "

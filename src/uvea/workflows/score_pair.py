@@ -26,6 +26,7 @@ from uvea.evaluation.probabilities import ProbabilityCounts, count_probabilities
 from uvea.evaluation.rows import instance_values, probability_values, score_case, with_values
 from uvea.evaluation.table import CaseScore, Value
 from uvea.images import Image, geometry_difference, read, suffix_of
+from uvea.images.image import IN_MILLIMETRES
 from uvea.workflows.matching import Failure, Pair
 
 FEW_VALUES = 4
@@ -36,9 +37,6 @@ VALUES_SHOWN = 8
 
 Kind = Literal["matched", "missed", "false", "split", "merged"]
 """What became of an object."""
-
-IN_MILLIMETRES = {"mm": 1.0, "um": 1e-3}
-"""Physical units of files."""
 
 
 @dataclass(frozen=True, kw_only=True)

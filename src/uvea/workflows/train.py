@@ -229,7 +229,6 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
     Raises:
         ModelError: if there is nothing to resume, or the data changed since.
     """
-    began = time.monotonic()
     space = Workspace(Path(out))
     space.refuse_links()
     kept = Kept.load(space.run_facts)
@@ -262,7 +261,7 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
             listen=listen,
         )
         _say_what_changed(run)
-        return _train_parts(run, began=began)
+        return _train_parts(run, began=None)
 
 
 def _say_what_changed(run: Run) -> None:
@@ -275,7 +274,8 @@ def _say_what_changed(run: Run) -> None:
         run.listen(Message(f"this training was begun with {'; '.join(changed)}, {text}", "warning"))
 
 
-def _train_parts(run: Run, *, began: float) -> Model:
+def _train_parts(run: Run, *, began: float | None) -> Model:
+    """Train all networks; `began` is when the command did, None for one that goes on with what another one began."""
     keep_large_blocks()
     splits = run.kept.splits
     spaces = [run.space.fold(i) for i in range(1, len(splits) + 1)] if len(splits) > 1 else [run.space]
@@ -286,7 +286,8 @@ def _train_parts(run: Run, *, began: float) -> Model:
         budget_end = None
         if run.plan.minutes is not None:
             # What is left of the whole, shared evenly by the folds that are still to come.
-            left = began + 60 * run.plan.minutes - time.monotonic()
+            whole = 60 * run.plan.minutes
+            left = whole * (1 - number / len(splits)) if began is None else began + whole - time.monotonic()
             budget_end = time.monotonic() + left / (len(splits) - number)
         same = repeatable(run.device) if run.plan.deterministic else nullcontext()
         try:
@@ -361,6 +362,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     progress = Progress(steps=_steps(plan, training))
     if packed is not None:
         progress = unpack(packed, placed, optimizer, average)
+        ends = None if ends is None else ends - progress.seconds
         listen(Message(f"{label} continues after step {progress.step}"))
     if trouble:
         listen(Message(trouble, "warning"))
