@@ -412,6 +412,21 @@ def test_a_text_that_is_declared_huge_gets_no_memory(tmp_path):
     assert int(done.stdout) < 200, done.stderr
 
 
+@pytest.mark.parametrize("length", [0, 8])
+def test_a_heap_that_never_ends_is_refused(tmp_path, length):
+    """A free part of no length, at which HDF5 would stand for ever; found by fuzzing. Numbers of four bytes, too."""
+    content = bytearray((FIXTURES / "tutorial_keras2_weights.h5").read_bytes())
+    heap = content.index(b"GCOL\x01")
+    content[heap + 16 : heap + 32] = bytes(8) + length.to_bytes(8, "little")
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(ModelError, match="a heap in it never ends"):
+        read_keras(tmp_path / "a.h5")
+    content[13:15] = b"\4\4"
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(ModelError, match="its numbers have 4 and 4 bytes"):
+        read_keras(tmp_path / "a.h5")
+
+
 def test_what_is_no_file_of_keras_is_refused(tmp_path):
     """A folder, text, and nothing."""
     (tmp_path / "text.keras").write_text("no network")

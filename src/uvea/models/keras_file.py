@@ -5,6 +5,7 @@ what is damaged is refused in one line. What layers there are is none of this fi
 """
 
 import json
+import mmap
 import tempfile
 import zipfile
 import zlib
@@ -26,6 +27,9 @@ MOST_BYTES = 2**32
 
 MOST_RATIO = 100
 """Weights hardly compress; a zip that says they shrank to less than a hundredth is a trap."""
+
+HEAP_HEADER = 16
+"""Bytes in front of each part of an HDF5 heap: number, count, and length."""
 
 MOST_NESTING = 6
 """Groups within groups around the weights of one layer."""
@@ -59,11 +63,14 @@ def opened(path: Path) -> Iterator[tuple[Group, Any, str | None]]:
             facts = parsed(_member(archive, "metadata.json", path), f"metadata.json in {path}")
             with tempfile.TemporaryFile() as space:
                 _extract(archive, "model.weights.h5", space, path)
+                _refuse_endless(space)
                 with h5.File(space, "r") as file:
                     yield file, config, _text(facts.get("keras_version") if isinstance(facts, dict) else None)
         return
     if magic != b"\x89HDF\r\n\x1a\n":
         raise ModelError(f"{path} is neither a .keras nor an .h5 file", hint=RESAVE)
+    with said_plainly(path), path.open("rb") as content:
+        _refuse_endless(content)
     with said_plainly(path), h5.File(path, "r") as file:
         text = _attribute(file, "model_config")
         yield (
@@ -128,6 +135,30 @@ def _entry(archive: zipfile.ZipFile, name: str, path: Path, *, most: int) -> zip
     if found[0].file_size > most:
         raise ModelError(f"{name} in {path} has {found[0].file_size:,} bytes", hint=f"{most:,} at most are read")
     return found[0]
+
+
+def _refuse_endless(file: IO[bytes]) -> None:
+    """Refuse heaps whose parts have no length: HDF5 steps through them by their lengths, and would never end.
+
+    Raises:
+        ValueError: if there is one, or numbers in the file are not as long as Keras has them.
+    """
+    file.flush()
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        lengths = content[13:15] if content[8] < 2 else content[9:11]
+        if lengths != b"\x08\x08":
+            raise ValueError(f"its numbers have {lengths[0]} and {lengths[1]} bytes")
+        heap = content.find(b"GCOL\x01\0\0\0")
+        while heap >= 0:
+            end = min(heap + int.from_bytes(content[heap + 8 : heap + 16], "little"), len(content))
+            at = heap + 16
+            while at + HEAP_HEADER <= end:
+                size = int.from_bytes(content[at + 8 : at + 16], "little")
+                step = size if content[at : at + 2] == b"\0\0" else HEAP_HEADER + (size + 7) // 8 * 8
+                if step < HEAP_HEADER:
+                    raise ValueError("a heap in it never ends")
+                at += step
+            heap = content.find(b"GCOL\x01\0\0\0", heap + 1)
 
 
 def text_of(path: Path) -> str:
