@@ -72,7 +72,8 @@ def main(folder: Path) -> None:
     pickle.loads(pickle.dumps(Proof()))
     socket.socket().close()
     subprocess.run([sys.executable, "-S", "-c", ""], check=True)
-    os.close(os.open(Path(__file__).resolve(), os.O_WRONLY))
+    with contextlib.suppress(FileNotFoundError):
+        os.open(Path("/nowhere/a"), os.O_WRONLY)
     with contextlib.suppress(FileNotFoundError):
         os.rename(Path("/nowhere/a"), "/nowhere/b")
     exec("pass")
