@@ -16,11 +16,16 @@ WIDTHS = (32, 64, 128, 256, 512)
 """Of the `standard` preset."""
 
 
-class Block(nn.Module):
-    """Convolutions of one level, each with norm and ReLU."""
+SLOPES = {"relu": 0.0, "leaky_relu": 0.1}
+"""Of activations below zero."""
 
-    def __init__(self, given: int, wanted: int, *, kernel: Sequence[int], convs: int, norm: str) -> None:
+
+class Block(nn.Module):
+    """Convolutions of one level, each with norm and activation."""
+
+    def __init__(self, given: int, wanted: int, *, kernel: Sequence[int], convs: int, norm: str, slope: float) -> None:
         super().__init__()
+        self.slope = slope
         dims = len(kernel)
         conv: Any = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
         self.convs = convs
@@ -33,7 +38,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, given, ...) to (b, wanted, ...)."""
         for i in range(1, self.convs + 1):
-            x = functional.relu(getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(x)), inplace=True)
+            x = getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(x))
+            x = functional.leaky_relu(x, self.slope, inplace=True) if self.slope else functional.relu(x, inplace=True)
         return x
 
 
@@ -63,17 +69,17 @@ class PlainUNet(nn.Module):
         kernels: Sequence[Sequence[int]],
         norm: str = "batch",
         convs: int = 2,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         levels = len(channels)
+        alike: Any = {"convs": convs, "norm": norm, "slope": SLOPES[activation]}
         self.strides = [tuple(stride) for stride in strides]
         inputs = (in_channels, *channels)
-        self.encoder = nn.ModuleList(
-            Block(inputs[i], channels[i], kernel=kernels[i], convs=convs, norm=norm) for i in range(levels)
-        )
+        self.encoder = nn.ModuleList(Block(inputs[i], channels[i], kernel=kernels[i], **alike) for i in range(levels))
         self.upsamplers = nn.ModuleList(Up(channels[i + 1], channels[i], stride=strides[i]) for i in range(levels - 1))
         self.decoder = nn.ModuleList(
-            Block(2 * channels[i], channels[i], kernel=kernels[i], convs=convs, norm=norm) for i in range(levels - 1)
+            Block(2 * channels[i], channels[i], kernel=kernels[i], **alike) for i in range(levels - 1)
         )
         head = {2: nn.Conv2d, 3: nn.Conv3d}[len(kernels[0])]
         self.heads = nn.ModuleList([head(channels[0], classes, 1)])
@@ -124,6 +130,7 @@ def load(model: Path) -> PlainUNet:
         kernels=plan["kernels"],
         norm=plan["norm"],
         convs=plan["convs"],
+        activation=plan["activation"],
     )
     network.load_state_dict(load_file(model / "weights.safetensors"))
     return network.eval()

@@ -164,13 +164,13 @@ def test_peers_that_are_not_there_start_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dims, strides, kernels, norm",
+    "dims, strides, kernels, norm, activation",
     [
-        (2, [(2, 2), (2, 2)], [(3, 3)] * 3, "batch"),
-        (3, [(1, 2, 2), (2, 2, 2)], [(1, 3, 3), (3, 3, 3), (3, 3, 3)], "instance"),
+        (2, [(2, 2), (2, 2)], [(3, 3)] * 3, "batch", "leaky_relu"),
+        (3, [(1, 2, 2), (2, 2, 2)], [(1, 3, 3), (3, 3, 3), (3, 3, 3)], "instance", "relu"),
     ],
 )
-def test_the_plain_network_is_the_network_of_uvea(dims, strides, kernels, norm):
+def test_the_plain_network_is_the_network_of_uvea(dims, strides, kernels, norm, activation):
     """The same weights give the same logits, or the comparisons would compare different things."""
     settings = {
         "in_channels": 2,
@@ -179,6 +179,7 @@ def test_the_plain_network_is_the_network_of_uvea(dims, strides, kernels, norm):
         "strides": strides,
         "kernels": kernels,
         "norm": norm,
+        "activation": activation,
     }
     torch.manual_seed(0)
     theirs, mine = plain.PlainUNet(**settings).eval(), UNet(**settings, dims=dims).eval()

@@ -95,6 +95,7 @@ def test_every_setting_can_be_set_to_the_text_that_is_shown(plan, changes):
         ("patch", "[128, 96]", (128, 96)),
         ("patch", " 128 , 96 ", (128, 96)),
         ("norm", "none", "none"),
+        ("activation", "leaky_relu", "leaky_relu"),
         ("mirror_axes", "none", ()),
         ("mirror_axes", "1", (1,)),
         ("class_weights", "1,3", (1.0, 3.0)),
@@ -438,10 +439,12 @@ def test_masks_that_number_their_objects_make_an_object_model(plan):
     """Two maps more than classes, no border weights, and a decoding that begins with the size of the objects."""
     made = plan(instances=True, object_size=400.0)
     assert (made.task, made.classes, made.maps, made.outputs) == ("objects", 2, 2, 4)
+    assert made.activation == "leaky_relu"
     assert made.border_weight == 0 and made.decoding == Decoding(min_size=20)
     assert "number their objects" in made.reasons["task"]
     plain = plan({"task": "semantic"}, instances=True)
     assert (plain.task, plain.outputs, plain.decoding) == ("semantic", 2, None)
+    assert plain.activation == "relu"
 
 
 def test_classes_are_objects_only_where_that_is_asked_for(plan):

@@ -22,8 +22,6 @@ MODULES = {
 """Modules that load objects, start programs or open connections."""
 
 ALLOWED_MODULES = {
-    # Helpers of `uvea evaluate` and `compare`: this Python and this package, and pickles between them through pipes.
-    "workflows/crew.py": {"pickle", "subprocess"},
     # The C library of the system, for its allocator and, on Windows, for the size of the memory.
     "models/device.py": {"ctypes"},
 }

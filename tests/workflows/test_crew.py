@@ -1,9 +1,7 @@
-"""Work that is shared by processes gives what one process gives, in order, and survives a helper that ends."""
+"""Work that is shared by threads gives what one thread gives, in order."""
 
 import math
-import os
-import subprocess
-import sys
+import threading
 import time
 
 import pytest
@@ -12,76 +10,65 @@ from uvea.workflows import crew
 from uvea.workflows.crew import in_order
 
 
-def gone(job, how):
-    """The result of a job whose helper ended."""
-    return f"{job}: {how}"
-
-
 @pytest.mark.parametrize("workers", [1, 2, 9])
 def test_results_come_in_the_order_of_the_jobs(workers):
     """Whatever the number of workers; and all are told to be done at the end."""
     told = []
-    found = list(in_order(math.factorial, list(range(7)), crashed=gone, workers=workers, done=told.append))
+    found = list(in_order(math.factorial, list(range(7)), workers=workers, done=told.append))
     assert found == [1, 1, 2, 6, 24, 120, 720]
     assert told == sorted(told) and told[-1] == 7
 
 
-def test_helpers_are_other_processes_and_are_reused():
-    """Two at most, neither of them this one."""
-    found = set(in_order(eval, ["__import__('os').getpid()"] * 8, crashed=gone, workers=2))
-    assert 1 <= len(found) <= 2 and os.getpid() not in found
+def test_no_jobs_have_no_results():
+    """And no thread."""
+    assert list(in_order(math.factorial, [])) == []
 
 
-def test_little_work_starts_no_helper():
-    """Unless told otherwise, the first seconds are done here."""
-    found = set(in_order(eval, ["__import__('os').getpid()"] * 3, crashed=gone))
-    assert found == {os.getpid()}
-    assert list(in_order(math.factorial, [], crashed=gone)) == []
+def test_two_are_at_work_at_once():
+    """Each waits for the other: one thread alone would wait for ever."""
+    both = threading.Barrier(2, timeout=20)
+    assert sorted(in_order(lambda _: both.wait(), [0, 1], workers=2)) == [0, 1]
 
 
-def test_much_work_starts_them_in_the_middle(monkeypatch):
-    """The estimate says that it pays: some jobs were done here, the rest is not."""
-    monkeypatch.setattr(crew, "PATIENCE", 0.0)
-    monkeypatch.setattr(crew, "cores", lambda: 2)
-    found = list(in_order(eval, ["__import__('os').getpid()"] * 5, crashed=gone))
-    assert found[0] == os.getpid() and found[-1] != os.getpid()
+def test_one_worker_works_in_this_thread():
+    """It is what a debugger can follow."""
+    assert set(in_order(lambda _: threading.get_ident(), range(3), workers=1)) == {threading.get_ident()}
 
 
-def test_a_helper_that_ends_costs_its_job_only():
-    """The system ended it for want of memory, say; the others go on."""
-    jobs = ["1", "__import__('os')._exit(3)", "__import__('os').kill(__import__('os').getpid(), 9)", "4"]
-    found = list(in_order(eval, jobs, crashed=gone, workers=2))
-    assert (found[0], found[3]) == (1, 4)
-    assert found[1].endswith("its process ended with code 3")
-    assert found[2].endswith("its process was ended by signal 9, as when memory runs out")
+def test_an_error_is_raised_in_its_turn():
+    """As it would be in a loop: what came before is there."""
+    found = in_order(lambda n: 6 // n, [3, 2, 0, 1], workers=2)
+    assert [next(found), next(found)] == [2, 3]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
 
 
-def test_a_library_that_prints_breaks_nothing():
-    """What helpers print goes to stderr, not into their answers."""
-    assert list(in_order(eval, ["print('hello')", "2"], crashed=gone, workers=2)) == [None, 2]
+def test_results_that_wait_are_bounded():
+    """A caller that takes its time does not collect the results of a thousand jobs."""
+    begun = []
+    found = in_order(begun.append, range(1000), workers=2)
+    next(found)
+    time.sleep(0.2)
+    assert len(begun) <= 2 * crew.AHEAD
 
 
-def test_leaving_in_the_middle_ends_the_helpers_at_once():
-    """Ctrl-C must not wait for ten seconds of work."""
-    found = in_order(eval, ["__import__('os').getpid()", "__import__('time').sleep(20)"], crashed=gone, workers=2)
-    pid = next(found)
+def test_leaving_in_the_middle_waits_for_nothing():
+    """Ctrl-C must not wait for ten seconds of work, and no other job is begun."""
+    begun, go_on = [], threading.Event()
+
+    def work(job):
+        begun.append(job)
+        if job:
+            go_on.wait(20)
+
+    found = in_order(work, range(9), workers=2)
+    next(found)
     began = time.monotonic()
     found.close()
     assert time.monotonic() - began < 5
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_a_script_without_a_guard_can_use_them(tmp_path):
-    """The helpers never import what started them: it would run a second time."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import math\n"
-        "from uvea.workflows.crew import in_order\n"
-        "print('once', list(in_order(math.factorial, [3, 4], crashed=print, workers=2)))\n"
-    )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-    assert done.stdout == "once [6, 24]\n"
+    go_on.set()
+    time.sleep(0.2)
+    assert len(begun) <= 3
 
 
 def test_memory_bounds_the_workers(monkeypatch):

@@ -9,7 +9,7 @@ from uvea.errors import ImageError
 from uvea.evaluation.instances import overlaps
 from uvea.images import Image, write
 from uvea.workflows.matching import Pair
-from uvea.workflows.score_pair import Measures, Question, crashed_score, kinds_of, load, look, score
+from uvea.workflows.score_pair import Measures, Question, kinds_of, load, look, score
 
 BINARY = LabelMap(kind="values", values=(0, 1))
 
@@ -31,13 +31,12 @@ def test_nothing_has_no_kinds():
 
 
 def test_a_file_that_cannot_be_read_is_a_failure_and_no_exception(tmp_path):
-    """In both steps, with the kind of the error; a process that ended is one, too."""
+    """In both steps, with the kind of the error."""
     (tmp_path / "a.png").write_bytes(b"no image")
     pair = Pair(case="a", reference=tmp_path / "a.png", prediction=tmp_path / "a.png")
     for found in (look(Question(pair=pair)), score((pair, Measures(labels=BINARY)))):
         assert found.failure is not None and found.failure.kind is ImageError
         assert str(tmp_path / "a.png") in found.failure.problem
-    assert "ended by signal 9" in crashed_score((pair, Measures(labels=BINARY)), "ended by signal 9").failure.problem
 
 
 def test_probabilities_of_an_integer_type_run_to_its_largest_value(tmp_path):

@@ -207,7 +207,7 @@ Membranes = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes; one per core where it pays, unless given.", show_default=False)
+    int | None, typer.Option(min=1, help="Cases at a time; as many as cores, unless given.", show_default=False)
 ]
 
 

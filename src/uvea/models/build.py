@@ -22,5 +22,6 @@ def build_network(plan: Plan) -> UNet | GraphNetwork:
         convs_per_level=plan.convs,
         norm=plan.norm,
         block=plan.block,
+        activation=plan.activation,
         deep_supervision=plan.deep_supervision,
     )

@@ -42,10 +42,14 @@ _UP_CONV: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
 _POOL: dict[int, Callable[..., Tensor]] = {2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVERAGE: dict[int, Callable[..., Tensor]] = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
+LEAK = 0.1
+"""Slope of the leaky ReLU below zero. With 0.01 or none, whole regions had no active feature left in the last layer:
+one probability for all their pixels, and hardly a gradient that could have changed it, see docs/log.md."""
+
 _ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
     # In place: neither a convolution nor a norm reads its own output again in the backward pass.
     "relu": lambda x: functional.relu(x, inplace=True),
-    "leaky_relu": lambda x: functional.leaky_relu(x, 0.01, inplace=True),
+    "leaky_relu": lambda x: functional.leaky_relu(x, LEAK, inplace=True),
     "elu": functional.elu,
     "silu": functional.silu,
     "gelu": functional.gelu,
@@ -88,7 +92,7 @@ class UNet(nn.Module):
         decoder_convs: the same for the decoder, which has no bottom level; None repeats the encoder's.
         norm: after each convolution; convolutions before a norm have no bias.
         block: "residual" adds a shortcut around every two convolutions.
-        activation: after each norm.
+        activation: after each norm. "leaky_relu" has a slope of 0.1 below zero.
         upsampling: "nearest" and "linear" change the number of channels, where it differs, by a 1x1 convolution
             before they enlarge; "transposed" does both in one up-convolution with kernel = stride.
         pooling: "max", or "strided": the first convolution of a level does the step.

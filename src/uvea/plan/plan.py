@@ -87,6 +87,9 @@ class Plan(BaseModel):
     convs: Annotated[int, Field(ge=1, le=MOST_CONVS)]
     """Convolutions (or residual blocks) per level."""
 
+    activation: Literal["relu", "leaky_relu"] = "relu"
+    """After each norm."""
+
     deep_supervision: bool
 
     graph: Graph | None = None

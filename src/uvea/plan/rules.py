@@ -156,6 +156,7 @@ def decide(
         ),
     )
     settle("convs", lambda: (2, "as in the U-Net paper"))
+    settle("activation", lambda: _activation(task))
     network = network_for(patch)
     batch = settle("batch", lambda: _fitting_batch(_batch(patch, fingerprint.cases, gpu=gpu), network, patch, machine))
     _refuse_too_large(network, patch, batch, machine)
@@ -567,6 +568,12 @@ def _class_weights(fingerprint: Fingerprint, labels: LabelMap, *, loss: str) -> 
         for share in fingerprint.class_fraction
     )
     return weights, f"{', '.join(rare)}: less than {FEW_CLASSES_PIXELS:.0%} of the pixels"
+
+
+def _activation(task: str) -> tuple[str, str]:
+    if task == "objects":
+        return "leaky_relu", "borders that no feature is active at still learn, see docs/log.md"
+    return "relu", "usual; for classes a leaky one gave the same"
 
 
 def _foreground(fingerprint: Fingerprint) -> tuple[float, str]:

@@ -36,8 +36,6 @@ from uvea.workflows.score_pair import (
     Measures,
     Outcome,
     Question,
-    crashed_look,
-    crashed_score,
     is_ignored,
     look,
     score,
@@ -325,7 +323,6 @@ def _look(questions: Sequence[Question], *, workers: int | None, tell: Listener)
     found = in_order(
         look,
         questions,
-        crashed=crashed_look,
         workers=workers,
         done=lambda count: tell(Progress("reading references", count, len(questions))),
     )
@@ -448,7 +445,6 @@ def _score(
     found = in_order(
         score,
         [(pair, measures) for pair in pairs],
-        crashed=crashed_score,
         workers=workers,
         bytes_each=bytes_each,
         done=lambda count: tell(Progress("scoring", count, len(pairs))),

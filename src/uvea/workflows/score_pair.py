@@ -1,4 +1,4 @@
-"""Look at one pair of files, and score it: what happens to every case, in this process or in a helper.
+"""Look at one pair of files, and score it: what happens to every case, in this thread or in a helper.
 
 reference, prediction -> one grid -> classes -> counts, distances, objects, membranes, probabilities -> rows
 
@@ -172,16 +172,6 @@ def score(job: tuple[Pair, Measures]) -> Outcome:
         return _score(pair, measures)
     except Exception as error:  # as above
         return Outcome(case=pair.case, failure=_failure(pair, error))
-
-
-def crashed_look(question: Question, how: str) -> Look:
-    """The result for a case that took its process with it."""
-    return Look(case=question.pair.case, failure=_crash(question.pair, how))
-
-
-def crashed_score(job: tuple[Pair, Measures], how: str) -> Outcome:
-    """Likewise."""
-    return Outcome(case=job[0].case, failure=_crash(job[0], how))
 
 
 def is_ignored(key: Key, ignore_value: int | None) -> bool:
@@ -498,20 +488,16 @@ def _failure(pair: Pair, error: Exception) -> Failure:
     if isinstance(error, UveaError):
         return Failure(case=pair.case, kind=type(error), problem=error.problem, hint=error.hint)
     if isinstance(error, MemoryError):
-        return _crash(pair, "there is not enough memory for it")
+        return Failure(
+            case=pair.case,
+            kind=DatasetError,
+            problem=f"there is not enough memory to score {pair.prediction} against {pair.reference}",
+            hint="add --workers 1, close other programs, or cut the image",
+        )
     said = " ".join(str(error).split())
     return Failure(
         case=pair.case,
         kind=DatasetError,
         problem=f"scoring {pair.prediction} against {pair.reference} failed with {type(error).__name__}: {said}",
         hint="this is a fault of uvea: report it, with the two files if you can",
-    )
-
-
-def _crash(pair: Pair, how: str) -> Failure:
-    return Failure(
-        case=pair.case,
-        kind=DatasetError,
-        problem=f"{pair.prediction} could not be scored against {pair.reference}: {how}",
-        hint="add --workers 1, close other programs, or cut the image",
     )
