@@ -13,9 +13,9 @@ from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import ImageError, ShapeError
 from uvea.images.image import Image
-from uvea.inference.segment import Engine, Fit, _spread, segment, segment_prepared, segment_source, to_grid
+from uvea.inference.segment import Engine, Fit, _places, _spread, segment, segment_prepared, segment_source, to_grid
 from uvea.inference.sliding_window import labels_of
-from uvea.inference.source import source_of
+from uvea.inference.source import Source, source_of
 from uvea.models.settle import settler
 from uvea.models.unet import UNet
 from uvea.plan.plan import Plan
@@ -335,7 +335,7 @@ def test_slices_are_images_of_their_own(rng):
 
 def test_without_memory_to_look_at_an_image_fewer_patches_are_looked_at(rng):
     """It is said; and where not even one fits, the error is that of a tile."""
-    network, told, most = adaptive_network(norm="instance"), [], [3]
+    network, told, most = adaptive_network(norm="instance"), [], [2]
 
     def greedy(network, settle=ADAPTIVE.settler):
         real = settle(network)
@@ -352,16 +352,63 @@ def test_without_memory_to_look_at_an_image_fewer_patches_are_looked_at(rng):
     image, plan = image_of(rng.normal(size=(1, 90, 100)).astype(np.float32)), adaptive_plan()
     source = source_of(image, plan, where="a")
     segment_source([network], source, plan, shape=image.shape, engine=engine, tell=told.append)
-    assert [text.split("judged by ")[1].split()[0] for text in told] == ["4", "2"]
-    most[0] = 0
+    assert [text.split("look at an image: ")[1].split()[0] for text in told] == ["4", "2"]
+    segment_source([network], source, plan, shape=image.shape, engine=engine, tell=told.append)
+    assert len(told) == 2  # remembered
+    most[0], fit = 0, Fit()
     with pytest.raises(MemoryError):
-        segment([network], image, plan, engine=replace(engine, fit=Fit()))
+        segment([network], image, plan, engine=replace(engine, fit=fit))
+    assert fit.tile is None  # the next image may be smaller
 
 
-def test_patches_are_spread_evenly_over_the_whole_image(rng):
+def spread(array, size, *, together=8):
+    """The patches that an image (...) is judged by, batch by batch."""
+    source = Source(array[None], array.ndim)
+    return list(_spread(source, size, torch.contiguous_format, torch.device("cpu"), together=together))
+
+
+def test_patches_are_spread_over_the_whole_image():
     """Eight at least, a sixteenth of the image, 64 at most; each batch takes them from all over it."""
     for shape, patches, batches in (((100, 100), 9, 2), ((300, 400), 30, 4), ((16, 400), 8, 1), ((900, 900), 64, 8)):
-        source = source_of(image_of(np.zeros((1, *shape), np.float32)), adaptive_plan(), where="a")
-        found = list(_spread(source, adaptive_plan(), ADAPTIVE, together=8, whole=False))
+        found = spread(np.zeros(shape, np.float32), (16, 16))
         assert (sum(map(len, found)), len(found)) == (patches, batches), shape
         assert all(one.shape[1:] == (1, 16, 16) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((130, 512, 512), (80, 160, 160)), ((60, 500), (26, 26)), ((40, 9), (4, 8))]
+)
+def test_the_middle_of_an_image_counts_as_much_as_its_edges(shape, size):
+    """Each patch lies in the middle of a share: where it is, the mean over patches is that of the image."""
+    for wanted in (1, 8, 30):
+        places = _places(shape, size, wanted)
+        for axis, (n, s) in enumerate(zip(shape, size, strict=True)):
+            middle = np.mean([(place[axis].start + place[axis].stop) / 2 for place in places])
+            assert middle == pytest.approx(n / 2, abs=1)
+            assert all(place[axis].start >= 0 and place[axis].stop == place[axis].start + s <= n for place in places)
+
+
+def test_what_is_rare_in_an_image_is_looked_at():
+    """One bright corner in a dark slide of 1,024 patches, of which 64 are looked at."""
+    slide = np.zeros((512, 512), np.float32)
+    slide[40:52, 470:490] = np.indices((12, 20)).sum(0) % 2
+    assert any(patch.std() > 0 for batch in spread(slide, (16, 16)) for patch in batch)
+
+
+def test_an_image_that_there_is_no_memory_for_is_judged_by_patches(rng):
+    """By an estimate, before the system would end the process; it is said once."""
+    network, told = adaptive_network(norm="instance"), []
+    pixels = rng.normal(size=(1, 30, 32)).astype(np.float32)
+    sizes = {"width": (4, 6), "kernels": ((3, 3), (3, 3)), "convs": 1, "block": "plain"}
+    plan = adaptive_plan(tile=(16, 16), overlap=(8, 8), **sizes)
+    engine = replace(ADAPTIVE, memory=2 * 150_000, fit=Fit())  # of which half may be taken; one patch needs 47,824
+    for _ in range(2):
+        source = source_of(image_of(pixels), plan, where="a")
+        segment_source([network], source, plan, shape=(30, 32), engine=engine, tell=told.append)
+    assert told == [
+        "there is no memory for 30×32 at once: tiles are 16×16",
+        "there is no memory to look at an image: 3 of its patches at once; results differ a little",
+    ]
+    engine = replace(engine, memory=2 * 200_000, fit=Fit())
+    segment_source([network], source, plan, shape=(30, 32), engine=engine, tell=told.append)
+    assert len(told) == 2

@@ -1,5 +1,7 @@
 """Tiling must be invisible: the answer is the one a single big pass would give."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -229,6 +231,18 @@ def all_rows(networks, image, *, batch=1, **changes):
     window = Window(**{**vars(WINDOW), **changes})
     found = bands(networks, read_from(image), image.shape[1:], window=window, batch=Batch(batch))
     return torch.cat([probabilities_of(band.shares).clone() for band in found], 1)
+
+
+@pytest.mark.parametrize(("tile", "overlap", "stride"), [(160, 40, 16), (136, 34, 8), (16, 6, 4), (32, 16, 32)])
+def test_smaller_tiles_are_never_more(tile, overlap, stride):
+    """Nor do they share less than was asked for. Also where what they share is no multiple of the stride."""
+    for length in range(1, 5 * tile, 3):
+        windows = (Window(tile=(tile,), overlap=(overlap,), stride=(stride,), least=least) for least in (True, False))
+        small, large = (window.tiles((length,)) for window in windows)
+        assert len(small) == len(large)
+        ranges = [tile[0].read for tile in small]
+        least = min(overlap, ranges[0].stop - ranges[0].start - stride)
+        assert all(one.stop - other.start >= least for one, other in pairwise(ranges))
 
 
 def test_bands_come_in_order_and_are_never_higher_than_a_tile():

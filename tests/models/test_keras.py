@@ -427,6 +427,15 @@ def test_a_heap_that_never_ends_is_refused(tmp_path, length):
         read_keras(tmp_path / "a.h5")
 
 
+def test_heaps_within_heaps_are_not_walked_again_and_again(tmp_path):
+    """Each begins in a part of the one before: their parts together are the square of what the file can hold."""
+    content = (FIXTURES / "tutorial_keras2_weights.h5").read_bytes()
+    heap = b"GCOL\1\0\0\0" + (2**40).to_bytes(8, "little") + b"\1\0" + bytes(6) + (16).to_bytes(8, "little")
+    (tmp_path / "a.h5").write_bytes(content + 3000 * heap)
+    with pytest.raises(ModelError, match="its heaps lie in each other"):
+        read_keras(tmp_path / "a.h5")
+
+
 def test_what_is_no_file_of_keras_is_refused(tmp_path):
     """A folder, text, and nothing."""
     (tmp_path / "text.keras").write_text("no network")

@@ -52,6 +52,15 @@ def test_batches_count_alike():
         torch.testing.assert_close(settled.encoder[0].conv1.bias, norm.bias - mean * scale, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("block", ["plain", "residual"])
+def test_an_image_of_one_value_gives_numbers(block):
+    """Far from zero, where the rounding of a square is more than a spread of nothing."""
+    network = network_with(norm="instance", block=block)
+    settled = settler(network, autocast=nullcontext)([torch.full((2, 2, 16, 16), 3e4 + 0.1)])
+    with torch.no_grad():
+        assert settled(torch.full((1, 2, 16, 16), 3e4 + 0.1)).isfinite().all()
+
+
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_norms_that_look_at_nothing_need_not_be_settled(norm):
     """Nor what is no network of torch."""

@@ -79,6 +79,7 @@ def test_the_grid_follows_the_spacing(plan, spacing, grid):
 def test_images_in_another_unit_are_left_as_they_are(plan):
     """Pixels cannot be turned into micrometres; millimetres can."""
     assert grid_of(gray(30, 40), plan({"spacing": "2,2"}, unit="um")) == (30, 40)
+    assert grid_of(gray(30, 40), plan({"spacing": "2,2"})) == (15, 20)  # pixels on both sides: every other one
     assert grid_of(gray(30, 40, unit="mm", spacing=(0.001, 0.004)), plan({"spacing": "2,2"}, unit="um")) == (15, 80)
 
 

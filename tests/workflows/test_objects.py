@@ -227,14 +227,15 @@ def test_objects_are_written_with_a_table_and_outlines(object_model, object_data
 
 
 def test_tables_and_outlines_that_were_cut_off_are_made_again(object_model, object_data, tmp_path):
-    """As a power cut may leave them."""
+    """As a power cut may leave them. With a mask all that goes with it is made again: its numbers may be others."""
     source, outlines = object_data / "images" / "case0.png", ["imagej", "geojson"]
     written = predict_files(object_model, source, out=tmp_path, outlines=outlines)
     assert predict_files(object_model, source, out=tmp_path, outlines=outlines, resume=True) == []
     for path in written:
         whole = path.read_bytes()
         path.write_bytes(whole[:-5])
-        assert predict_files(object_model, source, out=tmp_path, outlines=outlines, resume=True) == [path]
+        again = written if path == written[0] else [path]
+        assert predict_files(object_model, source, out=tmp_path, outlines=outlines, resume=True) == again
         assert path.suffix == ".zip" or path.read_bytes() == whole
     mask = read(written[0])
     write(written[0], mask.with_array(np.where(mask.array == 1, 0, mask.array)), overwrite=True)

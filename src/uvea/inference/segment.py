@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import product
-from math import ceil, prod
+from math import ceil, inf, prod
 
 import numpy as np
 import torch
@@ -41,17 +41,23 @@ PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**22, "mps": 2**20}
 SEEN_WHOLE = 4
 """Images of up to so many patches are one tile where norms look at what they are given."""
 
-SPREAD = {2: 8, 3: 4}
-"""Of larger ones they look at so many patches together, by number of axes,"""
+SPREAD = 8
+"""Of larger ones they look at so many patches, or at a sixteenth of the image,"""
 
 MOST_SPREAD = 64
-"""or at a sixteenth of the image, but no more than this."""
+"""but at no more than this."""
+
+TOGETHER = {2: 8, 3: 4}
+"""Patches that are looked at together, by number of axes."""
+
+FINER = 4
+"""Where patches do not cover an image, half of them are the most varied of so many times as many."""
 
 IN_MEMORY = 1 << 30
 """Bytes of the probabilities of an image that are kept in memory where objects are to be found in all of it."""
 
 MEMORY_SHARE = 0.5
-"""Share of a GPU's free memory that one call may be expected to take."""
+"""Share of the free memory that one call may be expected to take."""
 
 
 @dataclass
@@ -63,6 +69,9 @@ class Fit:
 
     tiles: int | None = None
     """Per call; None: not yet decided."""
+
+    patches: int | None = None
+    """Looked at together to settle a network; None: as many as usual."""
 
 
 Settle = Callable[[Iterable[Tensor]], Network]
@@ -78,6 +87,9 @@ class Engine:
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     settler: Callable[[Network], Settle | None] = lambda network: None
     """How a network whose norms look at what they are given is settled on an image; None for one whose do not."""
+    memory: int | None = None
+    """Bytes of the processor that were free when networks were loaded; None: not known."""
+
     fit: Fit = field(default_factory=Fit, compare=False)
 
 
@@ -189,23 +201,38 @@ def segment_source(
     Raises:
         MemoryError: if not even the smallest tile fits.
     """
+    settlers = [engine.settler(network) for network in networks]
+    before = engine.fit.tile, engine.fit.tiles
     while True:
+        tile = engine.fit.tile or plan.tile
+        if engine.fit.tile is None and any(settlers) and _is_small(source, plan):
+            # A small image is one tile, whatever the plan says: so its norms see all of it.
+            tile = source.shape
+            if _calls(plan, engine, tile) < 1:
+                tile = engine.fit.tile = plan.tile
+                tell(f"there is no memory for {_times(source.shape)} at once: tiles are {_times(tile)}")
         try:
             return _collect(
-                _on_grid(_bands(networks, source, plan, engine=engine, mirror=mirror, tell=tell), source, shape),
+                _on_grid(
+                    _bands(networks, settlers, source, plan, tile=tile, engine=engine, mirror=mirror, tell=tell),
+                    source,
+                    shape,
+                ),
                 plan,
                 shape,
                 mask=mask,
                 probabilities=probabilities,
             )
         except TileTooLarge as error:
-            tile = engine.fit.tile or plan.tile
             used = Window(tile=tile, overlap=plan.overlap, stride=plan.stride).size(source.shape)
             smaller = _smaller(tile, used, plan.stride)
+            if engine.fit.tile is None and prod(plan.tile) < prod(used):
+                smaller = plan.tile
             if smaller is None:
+                engine.fit.tile, engine.fit.tiles = before
                 raise MemoryError(str(error)) from None
             engine.fit.tile, engine.fit.tiles = smaller, 1
-            sizes = " to ".join("×".join(map(str, size)) for size in (tile, smaller))
+            sizes = f"{_times(tile)} to {_times(smaller)}"
             tell(f"there is no memory for a tile: its size goes from {sizes}; results differ a little at tile borders")
 
 
@@ -219,20 +246,19 @@ def to_grid(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
 
 def _bands(
     networks: Sequence[Network],
+    settlers: Sequence[Settle | None],
     source: Source,
     plan: Plan,
     *,
+    tile: tuple[int, ...],
     engine: Engine,
     mirror: bool,
     tell: Callable[[str], None],
 ) -> Iterator[tuple[int, slice, Tensor]]:
     """Slice, rows and shares, on the source's own grid."""
-    settlers = [engine.settler(network) for network in networks]
-    adaptive = any(settler is not None for settler in settlers)
-    small = adaptive and prod(source.shape) <= SEEN_WHOLE * prod(plan.patch)
+    adaptive = any(settlers)
     window = Window(
-        # A small image is one tile, whatever the plan says: so its norms see all of it.
-        tile=engine.fit.tile or (source.shape if small else plan.tile),
+        tile=tile,
         overlap=plan.overlap,
         stride=plan.stride,
         # Networks that came with their layers give what they gave where they come from: tiles do not mix.
@@ -243,7 +269,7 @@ def _bands(
 
     batch = Batch(_tiles_at_once(window, source.shape, plan, engine), tell)
     before = batch.tiles
-    apart = adaptive and (not small or len(window.tiles(source.shape)) > 1)
+    apart = adaptive and not (_is_small(source, plan) and len(window.tiles(source.shape)) == 1)
     # Slices are images of their own, each with its own statistics.
     for part, first in ((source.slice(i), i) for i in range(source.slices or 1)) if apart else ((source, 0),):
         used = networks
@@ -263,13 +289,22 @@ def _bands(
             yield first + band.index, band.rows, band.shares
 
 
+def _is_small(source: Source, plan: Plan) -> bool:
+    """Whether norms see an image at once."""
+    return prod(source.shape) <= SEEN_WHOLE * prod(plan.patch)
+
+
 def _settled(settle: Settle, source: Source, plan: Plan, engine: Engine, *, tell: Callable[[str], None]) -> Network:
     """A network that has seen patches from all over an image; fewer together where there is no memory for them."""
-    together = SPREAD[plan.dims]
-    whole = prod(source.shape) <= SEEN_WHOLE * prod(plan.patch)
+    together = engine.fit.patches or TOGETHER[plan.dims]
+    size = _patch(source, plan, engine)
+    wanted, together = together, max(1, min(together, int(min(_calls(plan, engine, size), together))))
     while True:
+        if together < wanted:
+            engine.fit.patches = wanted = together
+            tell(f"there is no memory to look at an image: {together} of its patches at once; results differ a little")
         try:
-            return settle(_spread(source, plan, engine, together=together, whole=whole))
+            return settle(_spread(source, size, _layout(plan.dims, engine), engine.device, together=together))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -279,30 +314,45 @@ def _settled(settle: Settle, source: Source, plan: Plan, engine: Engine, *, tell
             torch.cuda.empty_cache()
         if together == 1:
             raise TileTooLarge(problem)
-        together, whole = together // 2, False
-        tell(f"there is no memory to look at an image: it is judged by {together} patches; results differ a little")
+        together //= 2
 
 
-def _spread(source: Source, plan: Plan, engine: Engine, *, together: int, whole: bool) -> Iterator[Tensor]:
-    """Patches as large as those of the training, spread over an image: batch by batch, each over all of it."""
-    padded = [ceil(n / s) * s for n, s in zip(source.shape, plan.stride, strict=True)]
-    size = padded if whole else [min(some, n) for some, n in zip(plan.patch, padded, strict=True)]
-    wanted = min(MOST_SPREAD, max(together, ceil(prod(source.shape) / prod(size) / 16)))
-    counts = [1] * plan.dims
+def _patch(source: Source, plan: Plan, engine: Engine) -> list[int]:
+    """The size of the patches that an image is judged by: that of the training, where it fits."""
+    most = zip(plan.patch, engine.fit.tile or plan.patch, source.shape, plan.stride, strict=True)
+    return [min(patch, tile, ceil(n / step) * step) for patch, tile, n, step in most]
+
+
+def _spread(
+    source: Source, size: Sequence[int], layout: torch.memory_format, device: torch.device, *, together: int
+) -> Iterator[Tensor]:
+    """Patches of a size, spread over an image: batch by batch, each over all of it."""
+    wanted = min(MOST_SPREAD, max(SPREAD, ceil(prod(source.shape) / prod(size) / 16)))
+    places = _places(source.shape, size, wanted)
+    finer = _places(source.shape, size, FINER * wanted)
+    if len(finer) > len(places):
+        # What is rare in an image must be seen as well: all of it would be judged by its background.
+        varied = [float(source.read([place], torch.device("cpu")).var()) for place in finer]
+        best = sorted(range(len(finer)), key=lambda index: -varied[index])[: len(places) // 2]
+        places = [*places[::2], *(finer[index] for index in sorted(best))]
+    batches = ceil(len(places) / together)
+    for number in range(batches):
+        yield source.read(places[number::batches], device).contiguous(memory_format=layout)
+
+
+def _places(shape: Sequence[int], size: Sequence[int], wanted: int) -> list[tuple[slice, ...]]:
+    """At least `wanted` places of patches, or as many as cover all: each in the middle of a share of the image."""
+    counts = [1] * len(size)
     while prod(counts) < wanted:
-        gaps = [n / s / count for n, s, count in zip(source.shape, size, counts, strict=True)]
-        if max(gaps) <= 1:  # they cover all of it
+        gaps = [n / s / count for n, s, count in zip(shape, size, counts, strict=True)]
+        if max(gaps) <= 1:
             break
         counts[gaps.index(max(gaps))] += 1
     starts = [
-        np.linspace(0, max(n - s, 0), count).round().astype(int).tolist()
-        for n, s, count in zip(source.shape, size, counts, strict=True)
+        [min(max(round((i + 0.5) * n / count - s / 2), 0), max(n - s, 0)) for i in range(count)]
+        for n, s, count in zip(shape, size, counts, strict=True)
     ]
-    places = [tuple(slice(a, a + s) for a, s in zip(at, size, strict=True)) for at in product(*starts)]
-    layout = _layout(plan.dims, engine)
-    batches = ceil(len(places) / together)
-    for number in range(batches):
-        yield source.read(places[number::batches], engine.device).contiguous(memory_format=layout)
+    return [tuple(slice(a, a + s) for a, s in zip(at, size, strict=True)) for at in product(*starts)]
 
 
 def _on_grid(
@@ -363,19 +413,24 @@ def _tiles_at_once(window: Window, shape: Sequence[int], plan: Plan, engine: Eng
         return engine.fit.tiles
     size, copies = window.size(shape), len(window.flips)
     fit = PIXELS_AT_ONCE.get(engine.device.type, PIXELS_AT_ONCE["cpu"]) // (prod(size) * copies)
-    if engine.device.type == "cuda":
-        sizes = Sizes(
-            channels=plan.channels,
-            classes=plan.outputs,
-            width=plan.width,
-            strides=plan.strides,
-            kernels=plan.kernels,
-            convs=plan.convs,
-            residual=plan.block == "residual",
-        )
-        free = torch.cuda.mem_get_info(engine.device)[0]
-        fit = min(fit, int(MEMORY_SHARE * free / (copies * prediction_bytes(sizes, size))))
-    return max(1, fit)
+    return max(1, int(min(fit, _calls(plan, engine, size) / copies)))
+
+
+def _calls(plan: Plan, engine: Engine, size: Sequence[int]) -> float:
+    """How many tiles of a size one call may be expected to have memory for."""
+    free = torch.cuda.mem_get_info(engine.device)[0] if engine.device.type == "cuda" else engine.memory
+    if free is None:
+        return inf
+    sizes = Sizes(
+        channels=plan.channels,
+        classes=plan.outputs,
+        width=plan.width,
+        strides=plan.strides,
+        kernels=plan.kernels,
+        convs=plan.convs,
+        residual=plan.block == "residual",
+    )
+    return MEMORY_SHARE * free / prediction_bytes(sizes, size)
 
 
 def _smaller(tile: tuple[int, ...], used: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:
@@ -383,6 +438,10 @@ def _smaller(tile: tuple[int, ...], used: Sequence[int], stride: Sequence[int]) 
     axis = max(range(len(tile)), key=lambda axis: used[axis] / stride[axis])
     half = ceil(used[axis] / 2 / stride[axis]) * stride[axis]
     return None if half == used[axis] else (*tile[:axis], half, *tile[axis + 1 :])
+
+
+def _times(size: Sequence[int]) -> str:
+    return "×".join(map(str, size))
 
 
 def _layout(dims: int, engine: Engine) -> torch.memory_format:

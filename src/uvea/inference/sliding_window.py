@@ -353,7 +353,7 @@ def _size(tile: int, overlap: int, step: int, length: int, *, least: bool) -> in
     largest = ceil(tile / step) * step
     if length <= largest or not least:
         return min(largest, ceil(length / step) * step)
-    shared = min(overlap, largest - step)
+    shared = min(ceil(overlap / step) * step, largest - step)  # starts are whole steps apart
     count = ceil((length - shared) / (largest - shared))
     return min(largest, ceil((length + (count - 1) * shared) / count / step) * step)
 

@@ -140,6 +140,8 @@ def _entry(archive: zipfile.ZipFile, name: str, path: Path, *, most: int) -> zip
 def _refuse_endless(file: IO[bytes]) -> None:
     """Refuse heaps whose parts have no length: HDF5 steps through them by their lengths, and would never end.
 
+    Parts are looked at as often as a file of that length can hold them, which bounds the time this takes.
+
     Raises:
         ValueError: if there is one, or numbers in the file are not as long as Keras has them.
     """
@@ -149,6 +151,7 @@ def _refuse_endless(file: IO[bytes]) -> None:
         if lengths != b"\x08\x08":
             raise ValueError(f"its numbers have {lengths[0]} and {lengths[1]} bytes")
         heap = content.find(b"GCOL\x01\0\0\0")
+        left = len(content) // HEAP_HEADER
         while heap >= 0:
             end = min(heap + int.from_bytes(content[heap + 8 : heap + 16], "little"), len(content))
             at = heap + 16
@@ -158,6 +161,9 @@ def _refuse_endless(file: IO[bytes]) -> None:
                 if step < HEAP_HEADER:
                     raise ValueError("a heap in it never ends")
                 at += step
+                left -= 1
+                if left < 0:
+                    raise ValueError("its heaps lie in each other")
             heap = content.find(b"GCOL\x01\0\0\0", heap + 1)
 
 

@@ -92,7 +92,8 @@ class _Measuring(nn.Module):
         norm = kind(len(self.weight), eps=self.eps, device=self.weight.device)
         norm.weight, norm.bias = self.weight, self.bias
         mean = self.mean / self.batches
-        norm.running_mean, norm.running_var = mean, self.square / self.batches - mean.square()
+        # Below zero by rounding alone, where a channel is the same everywhere.
+        norm.running_mean, norm.running_var = mean, (self.square / self.batches - mean.square()).clamp_(min=0)
         return norm.eval()
 
 

@@ -107,10 +107,10 @@ def grid_of(image: Image, plan: Plan) -> tuple[int, ...]:
     Raises:
         ImageError: if the pixel size in the file would make an image of more than `MAX_PIXELS`.
     """
-    if plan.spacing is None or "px" in (image.unit, plan.unit):
+    if plan.spacing is None or (image.unit == "px") != (plan.unit == "px"):
         return image.shape
     last = len(image.shape) - plan.dims
-    factor = IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit]
+    factor = 1.0 if image.unit == plan.unit else IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit]
     sizes = zip(image.shape[last:], (factor * n for n in image.spacing[last:]), plan.spacing, strict=True)
     # A hundredth of a pixel of rounding in a header is not worth a resampling.
     real = [length if abs(have / want - 1) < 0.01 else length * have / want for length, have, want in sizes]

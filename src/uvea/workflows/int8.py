@@ -5,6 +5,8 @@ run/run.json -> training patches -> quantise -> score the validation cases with 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from uvea.inference.sliding_window import Network, labels_of
 from uvea.inference.source import source_of
 from uvea.models.device import describe_machine
 from uvea.models.fold import for_tracing
+from uvea.models.settle import settler
 from uvea.plan.plan import Plan
 from uvea.plan.prepare import encode_mask
 from uvea.workflows.engines import name_of, openvino_precision, whole_strides
@@ -162,7 +165,8 @@ def _dice(
     listen: Listener,
 ) -> float:
     """Mean Dice over validation cases and foreground classes, as `uvea train` gives it."""
-    engine = Engine(device=torch.device("cpu"), channels_last=False)
+    # A network of torch is scored as it predicts: its norms have seen the whole image.
+    engine = Engine(device=torch.device("cpu"), channels_last=False, settler=partial(settler, autocast=nullcontext))
     rows: list[CaseScore] = []
     for done, case in enumerate(cases):
         listen(Progress(task, done, len(cases)))

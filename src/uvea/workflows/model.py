@@ -235,7 +235,8 @@ def load(
 def _kept_choice(space: Workspace, plan: Plan, network: nn.Module, device: torch.device) -> Precision:
     """The precision to predict in; what was measured on this machine once is kept, so that masks stay the same."""
     machine = describe_machine(device)
-    words = (device.type, machine.accelerator or machine.processor, machine.cores, torch.__version__)
+    threads = torch.get_num_threads()  # fewer behind a training that was faster with fewer
+    words = (device.type, machine.accelerator or machine.processor, machine.cores, threads, torch.__version__)
     key = hashlib.sha256("|".join(map(str, words)).encode()).hexdigest()[:12]
     path = space.run / "engines" / f"torch-{key}.json"
     if plan.precision != "auto":
@@ -315,6 +316,7 @@ def engine_for(precision: Precision, device: torch.device) -> Engine:
         channels_last=precision.channels_last,
         autocast=autocast,
         settler=partial(settler, autocast=autocast),
+        memory=describe_machine().memory_bytes,
     )
 
 

@@ -173,7 +173,7 @@ def predict_files(
 
     def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
         image, source = given
-        if plan.spacing is not None and image.unit == "px":
+        if plan.spacing is not None and image.unit == "px" != plan.unit:
             listen(
                 Message(
                     f"{job.name} does not say its pixel size in {plan.unit}; it is taken to be that of the training, "
@@ -193,6 +193,8 @@ def predict_files(
 
     def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
         done = {path for path in job.targets if resume and _is_done(path, plan, most=most)}
+        if job.files["mask"] not in done:
+            done = set()  # what goes with a mask that is made anew is, too: its numbers may be others
         return _write(
             job,
             *made,
@@ -202,6 +204,7 @@ def predict_files(
             taken=taken,
             listen=listen,
             done=done,
+            most=most,
         )
 
     return _all_done(jobs, skipped, read=read_one, work=segment_one, write=write_one, listen=listen)
@@ -346,9 +349,9 @@ def _is_done(path: Path, plan: Plan, *, most: int) -> bool:
     return _is_whole(path, most=most)
 
 
-def _mask_of(path: Path) -> NDArray[np.generic]:
+def _mask_of(path: Path, *, most: int) -> NDArray[np.generic]:
     """The objects of a mask that is there, (1, ...); numbers that a PNG cannot hold are in a TIFF."""
-    return read(path if path.exists() else path.with_suffix(".tif")).array
+    return read(path if path.exists() else path.with_suffix(".tif"), max_pixels=most).array
 
 
 def _is_whole(path: Path, *, most: int) -> bool:
@@ -417,14 +420,18 @@ def _write(
     taken: Collection[Path],
     listen: Listener,
     done: Collection[Path] = (),
+    most: int = MAX_PIXELS,
 ) -> tuple[Path, ...]:
-    """Write all files of one image but those that are `done`; what goes with a mask that is, is made of that one."""
+    """Write all files of one image but those that are `done`; what goes with a mask that is, is made of that one.
+
+    A mask of more than `most` pixels is not read.
+    """
     files = {kind: path for kind, path in job.files.items() if path not in done}
     mask = found.mask
     assert mask is not None
     if "mask" not in files:
         if "objects" in files or "imagej" in files or "geojson" in files:
-            mask = _mask_of(job.files["mask"])
+            mask = _mask_of(job.files["mask"], most=most)
     elif files["mask"].suffix == ".png" and mask.dtype == np.uint32:
         files["mask"] = files["mask"].with_suffix(".tif")
         said = f"{job.name} has {int(mask.max())} objects, and PNG holds numbers up to {LARGEST_16}"
