@@ -20,9 +20,6 @@ from uvea.plan.decoding import Decoding
 MAPS = ("foreground", "border", "centre")
 """Channels of the maps, in this order; each in [0, 1]."""
 
-SINKING = 0.8
-"""How much a certain border lowers the centre map. Less than 1, so that the map still says on which side a pixel is."""
-
 Ids = NDArray[np.int32]
 
 
@@ -56,15 +53,17 @@ def decode(maps: NDArray[np.floating], settings: Decoding, *, spacing: Sequence[
 
 
 def surface_of(maps: NDArray[np.floating], settings: Decoding) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Heights whose peaks are objects, in [0, 1], and the foreground; arguments as in `decode`."""
+    """Heights whose peaks are objects, and the foreground; arguments as in `decode`.
+
+    A border is taken off the centre map, down to -1: where a network takes the gap between two objects for a centre
+    as well, it is still lower than both, and the map still says on which side a pixel is.
+    """
     if maps.ndim not in (3, 4) or len(maps) != len(MAPS):
         raise ShapeError(
             f"maps of size {'×'.join(map(str, maps.shape))} cannot be decoded",
             hint=f"give {len(MAPS)} maps, {', '.join(MAPS)}, of 2 or 3 axes each",
         )
-    heights = np.array(maps[2], np.float32)
-    heights *= 1 - np.float32(SINKING) * maps[1].astype(np.float32)
-    return heights, maps[0] > settings.foreground
+    return maps[2].astype(np.float32) - maps[1].astype(np.float32), maps[0] > settings.foreground
 
 
 def check_spacing(spacing: Sequence[float] | None, shape: Sequence[int]) -> None:
