@@ -9,10 +9,13 @@ import pytest
 
 from uvea.errors import ModelError, PlanError
 from uvea.inference import engines as stage
+from uvea.models.build import build_network
+from uvea.models.weights import save_weights
 from uvea.workflows import engines, int8
 from uvea.workflows.events import Message
 from uvea.workflows.model import load
 from uvea.workflows.predict import predict_files
+from uvea.workflows.workspace import Workspace
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,19 @@ def test_auto_is_torch(gray_model, gray_data):
     image = gray_data / "images" / "case0.png"
     np.testing.assert_array_equal(load(gray_model.folder, engine="auto").predict(image), gray_model.predict(image))
     np.testing.assert_array_equal(load(gray_model.folder, engine="torch").predict(image), gray_model.predict(image))
+
+
+def test_it_is_said_that_norms_look_at_tiles_in_other_engines(gray_model, tmp_path, monkeypatch):
+    """Where they look at anything: those of a batch have done so in training."""
+    monkeypatch.setattr(engines, "openvino_network", lambda space, network, plan, *, listen: network)
+    for norm, warnings in (("instance", 1), ("batch", 0)):
+        folder, told = shutil.copytree(gray_model.folder, tmp_path / norm), []
+        plan = gray_model.plan.model_copy(update={"norm": norm})
+        Workspace(folder).save_plan(plan)
+        save_weights(folder / "weights.safetensors", build_network(plan).state_dict(), {})
+        load(folder, engine="openvino", listen=told.append)
+        said = [event.text for event in told if isinstance(event, Message) and "looks at each tile" in event.text]
+        assert len(said) == warnings, norm
 
 
 @pytest.fixture

@@ -279,6 +279,11 @@ def _in_other_engine(
     from uvea.workflows.engines import onnx_network, openvino_network
     from uvea.workflows.int8 import int8_network
 
+    if plan.norm in ("instance", "group"):
+        said = "looks at each tile by itself, where torch looks at all of an image"
+        listen(
+            Message(f"{'int8' if int8 else engine} {said}: masks of large images differ from those of torch", "warning")
+        )
     cpu = torch.device("cpu")
     found: list[Network] = []
     for number, (one, network) in enumerate(zip(spaces, networks, strict=True)):
