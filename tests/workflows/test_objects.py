@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 import zipfile
 
 import numpy as np
@@ -15,6 +16,7 @@ from uvea.images import read, write
 from uvea.images.image import Image
 from uvea.objects.targets import targets
 from uvea.plan.decoding import Cleaning, Decoding
+from uvea.workflows import validation
 from uvea.workflows.events import Message
 from uvea.workflows.model import load
 from uvea.workflows.objects import Grid, find_objects, mean_ap, score_objects
@@ -62,6 +64,30 @@ def test_touching_objects_are_told_apart_and_score_one():
     assert "mean_ap" not in rows[0].values
     assert (rows[1]["mean_ap"], rows[1]["dice"], rows[1]["objects"]) == (1.0, 1.0, 3)
     assert mean_ap([truth], [found.ids]) == 1.0
+
+
+def test_the_search_for_a_decoding_is_timed_on_true_objects(object_model, gray_model, monkeypatch):
+    """Twice what one decoding of them takes, for each of 25 ways; of a large volume a part is enough."""
+
+    class Known(dict):
+        def grid(self, name):
+            return Grid(axes="yx" if name == "a" else "zyx", spacing=(1.0,) * self[name].ndim)
+
+    truths, sizes = Known(a=squares(), b=np.ones((90, 100, 110), np.int32)), []
+
+    def slowly(maps, settings, *, spacing):
+        sizes.append(maps[0].size)
+        time.sleep(0.05)
+        return np.zeros(maps.shape[1:], np.int32)
+
+    monkeypatch.setattr(validation, "decode", slowly)
+    monkeypatch.setattr(validation, "TUNING_SECONDS", (0.0, float("inf")))
+    trial = validation.trial_seconds(["a"], truths, object_model.plan)
+    assert trial * 720 >= 2 * 0.05
+    wanted = validation.postprocessing_seconds(["a"], truths, object_model.plan, trial=trial)
+    assert wanted == pytest.approx(25 * trial * 720)
+    assert validation.trial_seconds(["b"], truths, object_model.plan) > 0 and max(sizes) <= 81**3
+    assert validation.trial_seconds(["a"], truths, gray_model.plan) == 0
 
 
 def test_what_was_not_annotated_is_left_out_of_the_scores():
@@ -245,7 +271,7 @@ def test_tables_and_outlines_that_were_cut_off_are_made_again(object_model, obje
 
 
 def test_kept_probabilities_decode_to_the_same_objects_and_to_others(object_model, object_data, tmp_path):
-    """Sixteen bits are enough to find the same ones, to some pixels; a smaller gap splits more."""
+    """Sixteen bits are enough to find the same ones, to some pixels; a larger minimum size leaves the large ones."""
     predict_files(object_model, object_data / "images", out=tmp_path / "out", keep_probabilities=True)
     kept = read(tmp_path / "out" / "case1_probabilities.tif").array
     assert kept.dtype == np.uint16 and kept.shape[0] == 4
@@ -255,13 +281,12 @@ def test_kept_probabilities_decode_to_the_same_objects_and_to_others(object_mode
         found = read(tmp_path / "same" / f"case{number}.tif").array[0]
         assert score_instances(wanted, found).ap(0.7) == 1.0
         assert len(rows_of(tmp_path / "same" / f"case{number}_objects.csv")) == found.max()
-    counts = {}
-    for gap in (0.0, 1.0):
-        written = decode_files(
-            object_model, tmp_path / "out", out=tmp_path / str(gap), after={"gap": gap, "min_size": 0}
-        )
-        counts[gap] = sum(int(read(path).array.max()) for path in written if path.suffix == ".tif")
-    assert counts[0.0] > counts[1.0]
+    median = int(np.median([int(row["pixels"]) for row in rows_of(tmp_path / "same" / "case1_objects.csv")]))
+    decode_files(
+        object_model, tmp_path / "out" / "case1_probabilities.tif", out=tmp_path / "large", after={"min_size": median}
+    )
+    large = [int(row["pixels"]) for row in rows_of(tmp_path / "large" / "case1_objects.csv")]
+    assert min(large) >= median and 0 < len(large) < len(rows_of(tmp_path / "same" / "case1_objects.csv"))
 
 
 def test_tiles_and_the_whole_image_give_the_same_objects(object_model, rng):

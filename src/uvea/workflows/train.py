@@ -76,6 +76,7 @@ from uvea.workflows.validation import (
     origin,
     postprocessing_seconds,
     score_cases,
+    trial_seconds,
     tuned,
     write_report,
 )
@@ -372,6 +373,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     watched = split.val if len(split.val) <= WATCHED else split.val[:: ceil(len(split.val) / WATCHED)]
     scoring_seconds, dice = [0.0], [0.0]
     decoding = Postprocessing(decoding=plan.decoding)
+    trial = trial_seconds(split.val, truths, plan) if ends is not None else 0.0
 
     epoch = max(1, ceil(_patches(training, plan) / plan.batch))
     pace = _Pace(run.kept.checkpoint_every, epoch=epoch)
@@ -391,7 +393,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
 
     def seconds_left() -> float:
         assert ends is not None
-        behind = postprocessing_seconds(split.val, truths, plan)
+        behind = postprocessing_seconds(split.val, truths, plan, trial=trial)
         return ends - time.monotonic() - ENDING_SECONDS - scoring_seconds[0] * len(split.val) - behind
 
     def save(progress: Progress, is_best: bool) -> None:

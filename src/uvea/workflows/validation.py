@@ -3,7 +3,9 @@
 cached cases, weights -> whole images predicted as users will -> scores -> decoding or cleaning -> report
 """
 
+import time
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 import torch
@@ -19,8 +21,9 @@ from uvea.inference.segment import Engine, segment_prepared, to_grid
 from uvea.inference.sliding_window import labels_of
 from uvea.models.build import build_network
 from uvea.models.device import Precision
-from uvea.objects.decode import tune
+from uvea.objects.decode import decode, tune
 from uvea.objects.postprocess import choose_postprocessing, clean
+from uvea.objects.targets import targets
 from uvea.plan.plan import Plan
 from uvea.plan.prepare import encode_truth
 from uvea.plan.rules import DECIDED_BY_USER
@@ -36,7 +39,7 @@ from uvea.workflows.run import Run
 SHOWN = 8
 """Validation cases that the report shows: the worst, the best and some between."""
 
-TUNED = 40
+TUNED = 200
 """Validation cases on which the decoding of objects is tuned, at the most; and as many pixels: maps of all of them are
 in memory at once."""
 
@@ -45,8 +48,14 @@ TUNED_PIXELS = 1 << 25
 TUNING_TRIALS = 25
 """About how often they are decoded and scored for that."""
 
-TUNING_SECONDS = 1.2e-7
-"""About how long one of these takes, per pixel."""
+TUNING_SECONDS = (1e-8, 2.4e-7)
+"""How long one of these takes per pixel, at the least and at the most."""
+
+TRIED_PIXELS = 1 << 19
+"""Pixels of the true objects, at the most, on which that is timed."""
+
+NOISE = 2.0
+"""How many times longer the maps of a network take to be decoded than exact ones, about."""
 
 CLEANED_PIXELS = 1 << 23
 """Pixels, times classes, of the validation cases on which cleanings are tried, at the most."""
@@ -229,11 +238,30 @@ def spread_over(names: Sequence[str], sizes: Mapping[str, int], *, most: int, pi
         count = max(1, min(count - 1, count * pixels // total))
 
 
-def postprocessing_seconds(names: Sequence[str], truths: Truths, plan: Plan) -> float:
-    """About how long it takes to find out what is done behind the network."""
+def trial_seconds(names: Sequence[str], truths: Truths, plan: Plan) -> float:
+    """About how long it takes to decode and score a pixel, timed on objects of the validation cases; 0 for classes."""
+    if plan.decoding is None:
+        return 0.0
+    spent, pixels = 0.0, 0
+    for name in spread_over(names, {name: truths[name].size for name in names}, most=3, pixels=TRIED_PIXELS):
+        ids, grid = pictures(truths[name][None], truths.grid(name))[0][0], truths.grid(name)
+        side = ceil(TRIED_PIXELS ** (1 / ids.ndim))
+        ids = ids[tuple(slice((n - min(n, side)) // 2, (n + min(n, side)) // 2) for n in ids.shape)]
+        maps = targets(ids, spacing=grid.of_objects)
+        for _ in range(2):  # the first time, libraries are imported
+            began = time.perf_counter()
+            mean_ap([ids], [decode(maps, plan.decoding, spacing=grid.of_objects)])
+            once = time.perf_counter() - began
+        spent, pixels = spent + once, pixels + ids.size
+    least, most = TUNING_SECONDS
+    return min(max(NOISE * spent / pixels, least), most)
+
+
+def postprocessing_seconds(names: Sequence[str], truths: Truths, plan: Plan, *, trial: float) -> float:
+    """About how long it takes to find out what is done behind the network; `trial` as `trial_seconds` gives it."""
     pixels = sum(truths[name].size for name in names)
     if plan.task == "objects":
-        return TUNING_TRIALS * TUNING_SECONDS * min(pixels * min(1.0, TUNED / len(names)), TUNED_PIXELS)
+        return TUNING_TRIALS * trial * min(pixels * min(1.0, TUNED / len(names)), TUNED_PIXELS)
     return CLEANING_SECONDS * min(pixels * (plan.classes - 1), CLEANED_PIXELS)
 
 
