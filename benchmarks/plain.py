@@ -130,7 +130,7 @@ def load(model: Path) -> PlainUNet:
         kernels=plan["kernels"],
         norm=plan["norm"],
         convs=plan["convs"],
-        activation=plan["activation"],
+        activation=plan.get("activation", "relu"),
     )
     network.load_state_dict(load_file(model / "weights.safetensors"))
     return network.eval()

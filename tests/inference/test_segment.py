@@ -388,6 +388,14 @@ def test_the_middle_of_an_image_counts_as_much_as_its_edges(shape, size):
             assert all(place[axis].start >= 0 and place[axis].stop == place[axis].start + s <= n for place in places)
 
 
+@pytest.mark.parametrize(("shape", "size"), [((64, 200, 200), (32, 64, 64)), ((200, 560), (128, 128))])
+def test_a_mirror_image_is_judged_alike(rng, shape, size):
+    """Wherever an image is bright, its mirror image has the same patches, mirrored."""
+    image = rng.normal(size=shape).astype(np.float32) + np.linspace(0, 10, shape[-1], dtype=np.float32)
+    means = [torch.cat(spread(one, size)).mean().item() for one in (image, image[..., ::-1].copy())]
+    assert means[0] == pytest.approx(means[1], abs=1e-3)
+
+
 def test_what_is_rare_in_an_image_is_looked_at():
     """One bright corner in a dark slide of 1,024 patches, of which 64 are looked at."""
     slide = np.zeros((512, 512), np.float32)

@@ -5,7 +5,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from uvea.models.settle import settler
+from uvea.models.norm import InstanceNorm
+from uvea.models.settle import _Measuring, settler
 from uvea.models.unet import UNet
 
 
@@ -50,6 +51,15 @@ def test_batches_count_alike():
         mean, spread = values.mean(1), values.var(1, correction=0)
         scale = norm.weight / (spread + 1e-5).sqrt()
         torch.testing.assert_close(settled.encoder[0].conv1.bias, norm.bias - mean * scale, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(30_000, 5), (1000, 0.3), (100, 0.1)])
+def test_a_small_spread_far_from_zero_is_kept(offset, spread):
+    """As of raw 16-bit values: the difference of two large squares would be nothing but rounding."""
+    norm = _Measuring(InstanceNorm(1))
+    for _ in range(8):
+        norm(offset + spread * torch.randn(4, 1, 32, 32))
+    assert norm.fixed().running_var.item() == pytest.approx(spread**2, rel=0.1)
 
 
 @pytest.mark.parametrize("block", ["plain", "residual"])

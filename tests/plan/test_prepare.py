@@ -80,6 +80,8 @@ def test_images_in_another_unit_are_left_as_they_are(plan):
     """Pixels cannot be turned into micrometres; millimetres can."""
     assert grid_of(gray(30, 40), plan({"spacing": "2,2"}, unit="um")) == (30, 40)
     assert grid_of(gray(30, 40), plan({"spacing": "2,2"})) == (15, 20)  # pixels on both sides: every other one
+    stack = gray(8, 40, 60, axes="zyx", spacing=(3.0, 0.5, 0.5))  # proportions, as in TIFF without a unit
+    assert grid_of(stack, plan({"spacing": "6,1,1"}, axes="zyx")) == (8, 40, 60)
     assert grid_of(gray(30, 40, unit="mm", spacing=(0.001, 0.004)), plan({"spacing": "2,2"}, unit="um")) == (15, 80)
 
 

@@ -73,6 +73,9 @@ class Fit:
     patches: int | None = None
     """Looked at together to settle a network; None: as many as usual."""
 
+    said: bool = False
+    """That a small image was too large to be seen at once."""
+
 
 Settle = Callable[[Iterable[Tensor]], Network]
 """Batches of patches of an image to a network that treats whatever it gets as a part of that image."""
@@ -207,9 +210,11 @@ def segment_source(
         tile = engine.fit.tile or plan.tile
         if engine.fit.tile is None and any(settlers) and _is_small(source, plan):
             # A small image is one tile, whatever the plan says: so its norms see all of it.
-            tile = source.shape
-            if _calls(plan, engine, tile) < 1:
-                tile = engine.fit.tile = plan.tile
+            copies = 2 ** len(plan.mirror_axes) if mirror else 1
+            if prod(source.shape) <= prod(plan.tile) or _calls(plan, engine, source.shape) >= copies:
+                tile = source.shape
+            elif not engine.fit.said:
+                engine.fit.said = True
                 tell(f"there is no memory for {_times(source.shape)} at once: tiles are {_times(tile)}")
         try:
             return _collect(
@@ -333,8 +338,9 @@ def _spread(
     if len(finer) > len(places):
         # What is rare in an image must be seen as well: all of it would be judged by its background.
         varied = [float(source.read([place], torch.device("cpu")).var()) for place in finer]
-        best = sorted(range(len(finer)), key=lambda index: -varied[index])[: len(places) // 2]
-        places = [*places[::2], *(finer[index] for index in sorted(best))]
+        even = _places(source.shape, size, ceil(wanted / 2))
+        best = sorted(range(len(finer)), key=lambda index: -varied[index])[: len(places) - len(even)]
+        places = [*even, *(finer[index] for index in sorted(best))]
     batches = ceil(len(places) / together)
     for number in range(batches):
         yield source.read(places[number::batches], device).contiguous(memory_format=layout)
@@ -418,7 +424,11 @@ def _tiles_at_once(window: Window, shape: Sequence[int], plan: Plan, engine: Eng
 
 def _calls(plan: Plan, engine: Engine, size: Sequence[int]) -> float:
     """How many tiles of a size one call may be expected to have memory for."""
-    free = torch.cuda.mem_get_info(engine.device)[0] if engine.device.type == "cuda" else engine.memory
+    free = engine.memory
+    if engine.device.type == "cuda":
+        # What torch keeps for later counts as used there, and is free to it.
+        kept = torch.cuda.memory_reserved(engine.device) - torch.cuda.memory_allocated(engine.device)
+        free = torch.cuda.mem_get_info(engine.device)[0] + kept
     if free is None:
         return inf
     sizes = Sizes(

@@ -65,14 +65,14 @@ class _Measuring(nn.Module):
         self.eps = norm.eps if isinstance(norm, nn.GroupNorm) else EPSILON
         self.groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else len(norm.weight)
         self.batches, self.dims = 0, 2
-        self.mean, self.square = (torch.zeros_like(norm.weight) for _ in range(2))
+        self.mean, self.within, self.between = (torch.zeros_like(norm.weight) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (b, c, ...)."""
         self.batches, self.dims = self.batches + 1, x.ndim - 2
         if self.groups == x.shape[1]:  # torch has that in one go
             y, mean, scale = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)
-            self._count(mean, scale.pow(-2) - self.eps)
+            self._count(mean, (scale.pow(-2) - self.eps).clamp(min=0))
             return y
         spread, mean = torch.var_mean(x.float(), [0, *range(2, x.ndim)], correction=0)
         mean, spread = mean.view(self.groups, -1), spread.view(self.groups, -1)
@@ -83,17 +83,18 @@ class _Measuring(nn.Module):
         return functional.batch_norm(x, mean, spread, self.weight, self.bias, False, 0.0, self.eps)
 
     def _count(self, mean: Tensor, spread: Tensor) -> None:
-        self.mean += mean
-        self.square += spread + mean.square()
+        # Squares of means are never subtracted from one another: where they are large, nothing would be left.
+        away = mean - self.mean
+        self.mean += away / self.batches
+        self.between += away * (mean - self.mean)
+        self.within += spread
 
     def fixed(self) -> nn.Module:
         """The norm with what it remembers: a batch norm in evaluation mode, which convolutions can take over."""
         kind = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[self.dims]
         norm = kind(len(self.weight), eps=self.eps, device=self.weight.device)
         norm.weight, norm.bias = self.weight, self.bias
-        mean = self.mean / self.batches
-        # Below zero by rounding alone, where a channel is the same everywhere.
-        norm.running_mean, norm.running_var = mean, (self.square / self.batches - mean.square()).clamp_(min=0)
+        norm.running_mean, norm.running_var = self.mean, (self.within + self.between) / self.batches
         return norm.eval()
 
 

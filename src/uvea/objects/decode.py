@@ -112,7 +112,7 @@ def tune(
     spacings: Sequence[Sequence[float] | None] | None = None,
     foregrounds: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7),
     gaps: Sequence[float] = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
-    leasts: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.3),
+    leasts: Sequence[float] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4),
     min_sizes: Sequence[int] = (0, 8, 16, 32, 64, 128),
 ) -> tuple[Decoding, tuple[Trial, ...]]:
     """Search for the settings with the highest score on validation cases.

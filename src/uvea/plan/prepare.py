@@ -110,7 +110,10 @@ def grid_of(image: Image, plan: Plan) -> tuple[int, ...]:
     if plan.spacing is None or (image.unit == "px") != (plan.unit == "px"):
         return image.shape
     last = len(image.shape) - plan.dims
-    factor = 1.0 if image.unit == plan.unit else IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit]
+    if plan.unit == "px":  # proportions: the shortest side is one
+        factor = 1 / min(image.spacing[1 if image.axes.startswith("t") else 0 :])
+    else:
+        factor = IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit]
     sizes = zip(image.shape[last:], (factor * n for n in image.spacing[last:]), plan.spacing, strict=True)
     # A hundredth of a pixel of rounding in a header is not worth a resampling.
     real = [length if abs(have / want - 1) < 0.01 else length * have / want for length, have, want in sizes]

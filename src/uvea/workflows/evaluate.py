@@ -25,7 +25,7 @@ from uvea.evaluation.summary import Summary, summarise, write_json, write_summar
 from uvea.evaluation.table import CaseScore, write_csv
 from uvea.images import suffix_of
 from uvea.images.image import IN_MILLIMETRES
-from uvea.workflows.crew import in_order, most_workers
+from uvea.workflows.crew import cores, in_order, most_workers
 from uvea.workflows.evaluation_curves import curves_of
 from uvea.workflows.evaluation_page import write_page
 from uvea.workflows.evaluation_text import as_text
@@ -53,6 +53,9 @@ TOLERANCE = 2.0
 
 BYTES_PER_PIXEL = 64
 """Memory that a case needs at its peak: both masks as read and as classes, borders, and numbers of components."""
+
+READ_AT_ONCE = 8
+"""References, at the most, where nothing is known of their sizes yet."""
 
 EMPTY: frozenset[Key] = frozenset({0, (0, 0, 0)})
 """Values of a mask in which nothing is marked."""
@@ -157,7 +160,7 @@ def evaluate(
         images: folder of the images, for the report; unless given, those beside the references are taken.
         axes: of the masks, such as "zyx", overruling what their files say; see `uvea.read`.
         max_pixels: files that declare more are failures, see there.
-        workers: processes; None starts one per core where it pays. The result does not depend on it.
+        workers: cases at a time; None takes as many as there are cores. The result does not depend on it.
         report: whether to write report.html.
         overwrite: whether files in `out` may be replaced.
         listen: told of progress and warnings.
@@ -323,7 +326,7 @@ def _look(questions: Sequence[Question], *, workers: int | None, tell: Listener)
     found = in_order(
         look,
         questions,
-        workers=workers,
+        workers=min(cores(), READ_AT_ONCE) if workers is None else workers,
         done=lambda count: tell(Progress("reading references", count, len(questions))),
     )
     looks = list(found)

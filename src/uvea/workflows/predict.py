@@ -173,11 +173,12 @@ def predict_files(
 
     def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
         image, source = given
-        if plan.spacing is not None and image.unit == "px" != plan.unit:
+        if plan.spacing is not None and (image.unit == "px") != (plan.unit == "px"):
+            sizes = "×".join(f"{size:g}" for size in plan.spacing)
             listen(
                 Message(
-                    f"{job.name} does not say its pixel size in {plan.unit}; it is taken to be that of the training, "
-                    f"{'×'.join(f'{size:g}' for size in plan.spacing)} {plan.unit}",
+                    f"{job.name} has its pixel size in {image.unit}, the plan in {plan.unit}: it is not "
+                    f"resampled, as if it were {sizes} {plan.unit} as in the training",
                     "warning",
                 )
             )

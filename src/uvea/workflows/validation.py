@@ -239,8 +239,8 @@ def spread_over(names: Sequence[str], sizes: Mapping[str, int], *, most: int, pi
 
 
 def trial_seconds(names: Sequence[str], truths: Truths, plan: Plan) -> float:
-    """About how long it takes to decode and score a pixel, timed on objects of the validation cases; 0 for classes."""
-    if plan.decoding is None:
+    """Seconds, about, to decode and score a pixel, timed on true objects; 0 where no decoding is searched."""
+    if plan.decoding is None or plan.reasons.get("decoding") == DECIDED_BY_USER:
         return 0.0
     spent, pixels = 0.0, 0
     for name in spread_over(names, {name: truths[name].size for name in names}, most=3, pixels=TRIED_PIXELS):
