@@ -439,12 +439,27 @@ def test_masks_that_number_their_objects_make_an_object_model(plan):
     """Two maps more than classes, no border weights, and a decoding that begins with the size of the objects."""
     made = plan(instances=True, object_size=400.0)
     assert (made.task, made.classes, made.maps, made.outputs) == ("objects", 2, 2, 4)
-    assert made.activation == "leaky_relu"
+    assert (made.activation, made.norm, made.start) == ("leaky_relu", "instance", "objects-1")
+    assert (made.patch, made.batch) == ((128, 128), 8)
     assert made.border_weight == 0 and made.decoding == Decoding(min_size=20)
     assert "number their objects" in made.reasons["task"]
     plain = plan({"task": "semantic"}, instances=True)
     assert (plain.task, plain.outputs, plain.decoding) == ("semantic", 2, None)
-    assert plain.activation == "relu"
+    assert (plain.activation, plain.start) == ("relu", "random")
+    assert plan(instances=True, object_size=33.0**2).patch == (256, 256)  # four of them lie side by side in no less
+    assert plan(instances=True, object_size=400.0, accelerator=24).patch == (304, 400)
+
+
+def test_learnt_weights_are_for_the_network_that_learnt_them(plan):
+    """Other settings begin with random ones, and say why; who asks for both is told."""
+    for settings in ({"norm": "batch"}, {"width": "8,16"}, {"block": "residual"}):
+        made = plan(settings, instances=True)
+        assert made.start == "random" and next(iter(settings)) in made.reasons["start"]
+    for changes in ({"accelerator": 24}, {"minutes": 600}, {"axes": "zyx", "shape": (20, 90, 90)}):
+        assert plan(instances=True, **changes).start == "random"
+    assert plan({"start": "random"}, instances=True).start == "random"
+    with pytest.raises(PlanError, match="start cannot be objects-1: its weights are for norm instance, .* batch"):
+        plan({"start": "objects-1", "norm": "batch"}, instances=True)
 
 
 def test_classes_are_objects_only_where_that_is_asked_for(plan):

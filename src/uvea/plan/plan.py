@@ -92,6 +92,9 @@ class Plan(BaseModel):
 
     deep_supervision: bool
 
+    start: Literal["random", "objects-1"] = "random"
+    """Weights that the training starts from: drawn by chance, or learnt from synthetic objects."""
+
     graph: Graph | None = None
     """The layers of a network that was not designed here; the settings above then only describe its levels."""
 

@@ -10,7 +10,7 @@ budgets are ours, measured in docs/log.md.
 import json
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from math import ceil, floor, log2, prod
+from math import ceil, floor, inf, log2, prod
 from typing import Any, TypeVar
 
 from uvea.arrays.labels import LabelMap
@@ -22,6 +22,7 @@ from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.machine import Machine
 from uvea.plan.memory import Network, patch_bytes, prediction_bytes, step_bytes, weight_bytes
 from uvea.plan.plan import Plan, shown
+from uvea.plan.start import NETWORKS, OBJECTS, misfits
 
 T = TypeVar("T")
 
@@ -57,6 +58,9 @@ MEMORY_SHARE = 0.5
 
 ACCELERATOR_SHARE = 0.8
 """The same of an accelerator's memory, where no images are kept."""
+
+OBJECTS_ACROSS = 4
+"""Objects of the usual size that have room side by side in a small patch."""
 
 SMALLEST_SHARE = 0.05
 """Share of the usual size of an object under which a piece is none, until the validation cases say better."""
@@ -140,7 +144,8 @@ def decide(
             residual=said.get("block") == "residual",
         )
 
-    patch = settle("patch", lambda: _fitting_patch(_patch(shape, dims, gpu=gpu), network_for, machine))
+    usual = _patch(shape, dims, gpu=gpu, objects=fingerprint.object_size if task == "objects" else inf)
+    patch = settle("patch", lambda: _fitting_patch(usual, network_for, machine))
     strides, kernels, why = _levels(patch, grid)
     width = settle("width", lambda: _width(len(strides) + 1, dims, machine=machine, budget=budget))
     if len(width) - 1 != len(strides):
@@ -160,8 +165,16 @@ def decide(
     network = network_for(patch)
     batch = settle("batch", lambda: _fitting_batch(_batch(patch, fingerprint.cases, gpu=gpu), network, patch, machine))
     _refuse_too_large(network, patch, batch, machine)
-    settle("norm", lambda: _norm(fingerprint, batch))
+    settle("norm", lambda: _norm(fingerprint, batch, task=task))
     settle("deep_supervision", lambda: (True, "levels that are trained directly learn in fewer steps, see docs/log.md"))
+    settle("start", lambda: _start(values))
+    if wrong := misfits(values["start"], values):
+        name = wrong[0]
+        raise PlanError(
+            f"start cannot be {values['start']}: its weights are for {name} {shown(NETWORKS[values['start']][name])}, "
+            f"the plan has {shown(values[name])}",
+            hint=f"leave out --set start, or use --set {name}={shown(NETWORKS[values['start']][name])}",
+        )
     settle("loss", lambda: ("dice_and_cross_entropy", "Dice follows the score, cross-entropy steadies it"))
     settle("class_weights", lambda: _class_weights(fingerprint, labels, loss=values["loss"]))
     settle("border_weight", lambda: _border_weight(task))
@@ -404,13 +417,15 @@ def _normalization(fingerprint: Fingerprint, *, colour: bool) -> tuple[tuple[Nor
     return (Normalization(kind="zscore"),) * count, "each image by its own mean and spread"
 
 
-def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool) -> tuple[tuple[int, ...], str]:
+def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool, objects: float) -> tuple[tuple[int, ...], str]:
     if dims == 2:
-        most = 512 if gpu else 256
+        # Small patches show more images in a step: objects gain by that where enough of them lie in one.
+        small = not gpu and OBJECTS_ACROSS * objects**0.5 <= 128
+        most = 512 if gpu else 128 if small else 256
         # Small images are seen whole; a multiple of 16 lets four levels of pooling pass without padding.
         size = tuple(min(most, ceil(n / 16) * 16) for n in shape)
         return size, f"the median image is {_times(shape)}" + (
-            f", and {most} pixels show enough of it" if max(shape) > most else ""
+            f", and {most} pixels show {'many objects' if small else 'enough of it'}" if max(shape) > most else ""
         )
     most = 128**3 if gpu else 64 * 64 * 32
     size3 = [ceil(n / 8) * 8 if n >= 8 else n for n in shape]
@@ -544,7 +559,9 @@ def _gibibytes(count: float) -> str:
     return f"{count / 2**30:.2g} GiB" if count < 10 * 2**30 else f"{count / 2**30:.0f} GiB"
 
 
-def _norm(fingerprint: Fingerprint, batch: int) -> tuple[str, str]:
+def _norm(fingerprint: Fingerprint, batch: int, *, task: str) -> tuple[str, str]:
+    if task == "objects":
+        return "instance", "each image is normalised by itself, as the weights are used to that objects start from"
     if fingerprint.skew_spread > DIFFERENT_KINDS:
         return "instance", "images are of different kinds, dark and bright: each is normalised by itself"
     if batch < ENOUGH_PATCHES:
@@ -568,6 +585,16 @@ def _class_weights(fingerprint: Fingerprint, labels: LabelMap, *, loss: str) -> 
         for share in fingerprint.class_fraction
     )
     return weights, f"{', '.join(rare)}: less than {FEW_CLASSES_PIXELS:.0%} of the pixels"
+
+
+def _start(settings: Mapping[str, Any]) -> tuple[str, str]:
+    wrong = misfits(OBJECTS, settings)
+    if not wrong:
+        return OBJECTS, "learnt from synthetic objects: better than random ones in short trainings, see docs/log.md"
+    if wrong[0] == "task":
+        return "random", "there are learnt ones for objects only"
+    name = wrong[0]
+    return "random", f"the learnt ones are for {name} {shown(NETWORKS[OBJECTS][name])}"
 
 
 def _activation(task: str) -> tuple[str, str]:

@@ -40,6 +40,7 @@ from uvea.errors import ModelError, PlanError, is_out_of_memory
 from uvea.evaluation import CaseScore, summarise, write_csv
 from uvea.models.build import build_network
 from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks, repeatable
+from uvea.models.start import start_from
 from uvea.models.unet import UNet, recompute
 from uvea.models.weights import load_weights, save_weights, weights_hash
 from uvea.objects.targets import targets
@@ -350,6 +351,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
 
     torch.manual_seed(plan.seed)
     network = build_network(plan)
+    start_from(network, plan)
     packed, trouble = space.load_checkpoint()
     precision = _kept_precision(packed, run.device) or choose(plan, network, run.device, training=True)
     listen(Message(precision.reason))

@@ -14,6 +14,7 @@ from uvea.datasets.synthetic.blobs import SPACING_MM, draw_blobs
 from uvea.datasets.synthetic.membranes import draw_membranes
 from uvea.datasets.synthetic.nuclei import draw_nuclei
 from uvea.datasets.synthetic.nuclei3d import SPACING_UM, draw_nuclei3d
+from uvea.datasets.synthetic.objects import draw_objects
 from uvea.datasets.synthetic.texture import Field
 from uvea.datasets.synthetic.vessels import draw_vessels
 from uvea.errors import DatasetError, OutputError, ShapeError
@@ -67,6 +68,7 @@ KINDS: dict[str, Kind] = {
         unit="um",
         countable=True,
     ),
+    "objects": Kind(draw=draw_objects, countable=True),
 }
 """All kinds by name. To add one, write its file and its line here; its tests follow from this table."""
 

@@ -1,0 +1,27 @@
+"""Which networks can start from weights that come with uvea. The weights are in `uvea.models.start`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+OBJECTS = "objects-1"
+"""Learnt from synthetic objects, see `uvea.datasets.synthetic.objects`. Other weights get another name."""
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    OBJECTS: {
+        "task": "objects",
+        "dims": 2,
+        "norm": "instance",
+        "block": "plain",
+        "convs": 2,
+        "activation": "leaky_relu",
+        "width": (16, 32, 64, 128, 256),
+        "strides": ((2, 2),) * 4,
+        "kernels": ((3, 3),) * 5,
+    }
+}
+"""By name of the weights, the settings of the plan that they fit."""
+
+
+def misfits(start: str, settings: Mapping[str, Any]) -> list[str]:
+    """The settings of a plan that weights do not fit; empty where they do."""
+    return [name for name, value in NETWORKS.get(start, {}).items() if settings[name] != value]
