@@ -78,10 +78,10 @@ def need(engine):
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_an_engine_gives_the_masks_of_torch_and_is_kept(model_copy, gray_model, rng, engine, monkeypatch):
-    """The plan says float32. The second time nothing is converted; other weights are not taken for these."""
+    """The plan says float32, the image is one tile. The second time nothing is converted."""
     need(engine)
     told = []
-    image = rng.integers(0, 255, (50, 61), dtype=np.uint8)
+    image = rng.integers(0, 255, (24, 24), dtype=np.uint8)
     model = load(model_copy, engine=engine, listen=told.append)
     np.testing.assert_allclose(model.probabilities(image), gray_model.probabilities(image), atol=1e-4)
     np.testing.assert_allclose(
@@ -114,17 +114,14 @@ def test_a_model_folder_that_cannot_be_written_is_no_obstacle(model_copy, gray_d
     monkeypatch.setattr(engines, "kept", refuse)
     told = []
     load(model_copy, engine="openvino", listen=told.append).predict(gray_data / "images" / "case0.png")
-    assert [event.text for event in told if event.level == "warning"] == [
-        text
-        for text in [event.text for event in told]
-        if "Read-only file system; the network will be converted" in text
-    ]
+    warnings = [event.text for event in told if event.level == "warning"]
+    assert len([text for text in warnings if "Read-only file system; the network will be converted" in text]) == 1
 
 
 def test_int8_is_used_when_validation_dice_stays_and_is_kept(model_copy, gray_data, tmp_path, monkeypatch):
     """The figures are kept with it; the data is not needed a second time."""
     need("int8")
-    monkeypatch.setattr(int8, "MOST_LOST", 1.0)
+    monkeypatch.setattr(int8, "MOST_LOST", {"Dice": 1.0})
     told = []
     load(model_copy, int8=True, listen=told.append)
     (folder,) = (model_copy / "run" / "engines").iterdir()
@@ -134,8 +131,8 @@ def test_int8_is_used_when_validation_dice_stays_and_is_kept(model_copy, gray_da
     run.unlink()
     again = []
     model = load(model_copy, int8=True, listen=again.append)
-    (said,) = [event.text for event in again if isinstance(event, Message)]
-    assert f"Dice {facts['dice in int8']:.4f} on" in said and f"{facts['dice']:.4f} without" in said
+    (said,) = [event.text for event in again if isinstance(event, Message) and "int8: " in event.text]
+    assert f"Dice {facts['Dice in int8']:.4f} on" in said and f"{facts['Dice']:.4f} without" in said
     masks = predict_files(model, gray_data / "images", out=tmp_path / "masks")
     assert len(masks) == 6
     assert model.probabilities(gray_data / "images" / "case0.png").shape == (2, 20, 24)
@@ -144,14 +141,27 @@ def test_int8_is_used_when_validation_dice_stays_and_is_kept(model_copy, gray_da
 def test_int8_that_costs_dice_is_refused_with_the_figures_each_time(model_copy, monkeypatch):
     """Found once, said again without another calibration; the hint has the way to try again."""
     need("int8")
-    scores = iter([0.9, 0.8971])
-    monkeypatch.setattr(int8, "_dice", lambda *args, **kwargs: next(scores))
+    scores = iter([{"Dice": 0.9}, {"Dice": 0.8971}])
+    monkeypatch.setattr(int8, "_scores", lambda *args, **kwargs: next(scores))
     for _ in range(2):
         with pytest.raises(
             ModelError,
             match=r"int8 is refused: .* from 0.9000 to 0.8971, by more than 0.002\n.*without --int8; .* remove .*int8-",
         ):
             load(model_copy, int8=True)
+
+
+def test_int8_of_objects_is_judged_by_their_ap_too(object_model, tmp_path, monkeypatch):
+    """As much of it as the training said is there without int8; what costs objects is refused."""
+    need("int8")
+    model = shutil.copytree(object_model.folder, tmp_path / "model")
+    monkeypatch.setattr(int8, "MOST_LOST", {"Dice": 1.0, "mean AP": -1.0})
+    with pytest.raises(ModelError, match="int8 is refused: it lowers the mean AP of"):
+        load(model, int8=True)
+    (facts,) = (model / "run" / "engines").rglob("facts.json")
+    found = json.loads(facts.read_text())
+    trials = json.loads((model / "postprocessing.json").read_text())["trials"]
+    assert found["mean AP"] == pytest.approx(max(trial["score"] for trial in trials), abs=0.01)
 
 
 def test_int8_without_its_data_says_where_it_was(model_copy):

@@ -10,7 +10,7 @@ budgets are ours, measured in docs/log.md.
 import json
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from math import ceil, floor, inf, log2, prod
+from math import ceil, floor, inf, prod
 from typing import Any, TypeVar
 
 from uvea.arrays.labels import LabelMap
@@ -198,7 +198,7 @@ def decide(
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
     settle("deterministic", lambda: (False, "makes a GPU repeat to the bit, and slower; a processor repeats anyway"))
     settle("tile", lambda: _fitting_tile(_tile(patch, strides, gpu=gpu), network, patch, machine))
-    settle("overlap", lambda: _overlap(values["tile"], patch))
+    settle("overlap", lambda: _overlap(values["tile"]))
     settle("decoding", lambda: _decoding(fingerprint, task))
     for name in ("minutes", "epochs", "steps"):
         value = getattr(budget, name)
@@ -688,10 +688,8 @@ def _tile(patch: tuple[int, ...], strides: tuple[tuple[int, ...], ...], *, gpu: 
     return tile, "somewhat larger than the patch: fewer borders, and it fits in memory"
 
 
-def _overlap(tile: tuple[int, ...], patch: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
-    return tuple(max(0, min(n // 4, 2 ** floor(log2(max(p, 1))) // 2)) for n, p in zip(tile, patch, strict=True)), (
-        "a quarter of a tile, and at most half a patch"
-    )
+def _overlap(tile: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
+    return tuple(n // 4 for n in tile), "a quarter of a tile: the network sees beyond what it is asked for"
 
 
 def _times(values: tuple[float, ...] | list[int]) -> str:

@@ -28,15 +28,18 @@ from uvea.inference.source import source_of
 from uvea.models.device import describe_machine
 from uvea.models.fold import for_tracing
 from uvea.models.settle import settler
+from uvea.plan.decoding import Decoding
 from uvea.plan.plan import Plan
-from uvea.plan.prepare import encode_mask
+from uvea.plan.prepare import encode_truth
 from uvea.workflows.engines import name_of, openvino_precision, whole_strides
 from uvea.workflows.events import Listener, Message, Progress
 from uvea.workflows.kept import Kept
+from uvea.workflows.objects import Grid, find_objects, pooled, score_objects
+from uvea.workflows.postprocessing import of_model
 from uvea.workflows.workspace import Workspace
 
-MOST_LOST = 0.002
-"""Dice that int8 may cost on the validation cases, mean over cases and classes."""
+MOST_LOST = {"Dice": 0.002, "mean AP": 0.005}
+"""What int8 may cost on the validation cases: of Dice, mean over cases and classes, and of the mean AP of objects."""
 
 PATCHES = 48
 """Training patches that the ranges of activations are measured on."""
@@ -82,25 +85,31 @@ def int8_network(
         openvino_engine.save(openvino_engine.quantise(model, patches), draft / "network.xml")
         small = openvino_engine.compile_for_cpu(draft / "network.xml", precision=precision)
         validation = [cases[name] for name in split.val]
-        before = _dice(network.eval(), validation, plan, options=options, task="scoring the network", listen=listen)
-        after = _dice(small, validation, plan, options=options, task="scoring it in int8", listen=listen)
-        found = difference(network.eval(), small, tiles)
+        decoding = of_model([space], plan).decoding
+
+        def score(network: Network, task: str) -> Mapping[str, float]:
+            return _scores(network, validation, plan, decoding=decoding, options=options, task=task, listen=listen)
+
+        before, after = score(network.eval(), "scoring the network"), score(small, "scoring it in int8")
         return {
-            "dice": before,
-            "dice in int8": after,
+            **before,
+            **{f"{name} in int8": value for name, value in after.items()},
             "validation cases": len(validation),
-            "mean difference": found.mean,
+            "mean difference": difference(network.eval(), small, tiles).mean,
         }
 
     facts = kept(folder, make)
-    before, after = float(str(facts["dice"])), float(str(facts["dice in int8"]))
-    if not before - after <= MOST_LOST:
-        raise ModelError(
-            f"int8 is refused: it lowers the Dice of {facts['validation cases']} validation cases from {before:.4f} to "
-            f"{after:.4f}, by more than {MOST_LOST}",
-            hint=f"predict without --int8; to try again, remove {folder}",
+    for name in MOST_LOST if plan.task == "objects" else ("Dice",):
+        before, after = (float(str(facts.get(key, "nan"))) for key in (name, f"{name} in int8"))
+        if not before - after <= MOST_LOST[name]:
+            raise ModelError(
+                f"int8 is refused: it lowers the {name} of {facts['validation cases']} validation cases from "
+                f"{before:.4f} to {after:.4f}, by more than {MOST_LOST[name]}",
+                hint=f"predict without --int8; to try again, remove {folder}",
+            )
+        listen(
+            Message(f"int8: {name} {after:.4f} on {facts['validation cases']} validation cases, {before:.4f} without")
         )
-    listen(Message(f"int8: Dice {after:.4f} on {facts['validation cases']} validation cases, {before:.4f} without"))
     processor = hashlib.sha256(describe_machine().processor.encode()).hexdigest()[:8]
     cache = folder / f"compiled-{processor}"
     new_here = not cache.exists()
@@ -155,16 +164,17 @@ def _patches(cases: Sequence[Case], plan: Plan, *, options: DataOptions) -> list
     return patches
 
 
-def _dice(
+def _scores(
     network: Network,
     cases: Sequence[Case],
     plan: Plan,
     *,
+    decoding: Decoding | None,
     options: DataOptions,
     task: str,
     listen: Listener,
-) -> float:
-    """Mean Dice over validation cases and foreground classes, as `uvea train` gives it."""
+) -> Mapping[str, float]:
+    """Scores of validation cases, as `uvea train` gives them, by the names of `MOST_LOST`."""
     # A network of torch is scored as it predicts: its norms have seen the whole image.
     engine = Engine(device=torch.device("cpu"), channels_last=False, settler=partial(settler, autocast=nullcontext))
     rows: list[CaseScore] = []
@@ -172,11 +182,16 @@ def _dice(
         listen(Progress(task, done, len(cases)))
         assert case.mask is not None
         image = read_image(case, axes=options.axes, max_pixels=options.max_pixels)
-        truth = encode_mask(
-            read_mask(case.mask, axes=options.axes, max_pixels=options.max_pixels), plan.labels, where=str(case.mask)
+        truth = encode_truth(
+            read_mask(case.mask, axes=options.axes, max_pixels=options.max_pixels), plan, where=str(case.mask)
         )
         found = segment([network], image, plan, engine=engine, where=str(case.images[0]))
-        labels = labels_of(found[: plan.classes])
-        rows += score_case(case.name, truth, labels, names=plan.labels.names, group=case.group)
+        if decoding is not None:
+            objects = find_objects(found.numpy(), decoding, classes=plan.classes, grid=Grid.of(image))
+            rows += score_objects(case.name, truth, objects, names=plan.labels.names, group=case.group)
+        else:
+            rows += score_case(case.name, truth, labels_of(found), names=plan.labels.names, group=case.group)
     listen(Progress(task, len(cases), len(cases)))
-    return float(summarise(rows, resamples=0).dice.mean)
+    summary = summarise(rows, resamples=0)
+    dice = {"Dice": float(summary.dice.mean)}
+    return dice if decoding is None else {**dice, "mean AP": float(pooled(summary, "mean_ap"))}
