@@ -45,6 +45,9 @@ LEVELS = ("ap_50", "ap_70", "ap_75", "ap_90", "mean_ap")
 
 OURS, PLAIN, STARDIST = "uvea", "uvea, classes and components", "StarDist"
 
+DECODING = "decoding"
+"""The part without a training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -105,6 +108,8 @@ DATA = (
 def main() -> int:
     """Run the table, or some rows of it."""
     asked = _arguments()
+    if asked.work and not asked.work.is_dir():
+        raise BenchmarkError(f"--work {asked.work}: no such folder; make it, or leave the option out")
     setting = setting_of(asked)
     runs: list[Run] = []
     for data in [data for data in DATA if data.name in (asked.only or [data.name])]:
@@ -117,10 +122,10 @@ def main() -> int:
                 found["tools"][name] = entry = _tried(name, folder, data, asked, setting)
                 log(f"{data.name}: {name}: {entry.get('error') or _figures(entry)}")
             runs.append({**begun(asked), **found})
-    if not asked.only:
+    if DECODING in (asked.only or [DECODING]):
         sizes = [256, 512] if asked.quick else [2048, 4096, 8192, 16384]
         jobs = {f"{size}": Tool(job="ours_objects:decoding", settings={"size": size}) for size in sizes}
-        runs.append({**begun(asked), "part": "decoding", "tools": in_turns(jobs, setting, repeat=asked.repeat)})
+        runs.append({**begun(asked), "part": DECODING, "tools": in_turns(jobs, setting, repeat=asked.repeat)})
     record("objects", runs, asked, page)
     return exit_code([entry for run in runs for entry in run["tools"].values()])
 
@@ -215,10 +220,10 @@ def page(day: str, runs: Sequence[Run]) -> str:
     ]
     for run in newest.values():
         goals = next((data.goals for data in DATA if data.name == run["part"]), {})
-        if run["part"] == "decoding":
+        if run["part"] == DECODING:
             lines += [
                 "",
-                "## Decoding, one core",
+                f"## Decoding, threads: {run['threads']}",
                 "",
                 *table("pixels|objects|seconds|million pixels per second", _decoding(run)),
             ]
@@ -271,7 +276,7 @@ def _arguments() -> argparse.Namespace:
     common_arguments(parser, repeat=3)
     data = Path(os.environ.get("UVEA_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--data-root", type=Path, default=data, metavar="DIR", help="folder of dsb2018_stage1")
-    parser.add_argument("--only", nargs="+", choices=[one.name for one in DATA], metavar="DATA", help="some datasets")
+    parser.add_argument("--only", nargs="+", choices=[*(one.name for one in DATA), DECODING], metavar="PART", help="some parts")
     parser.add_argument("--tool", nargs="+", choices=[OURS, PLAIN, STARDIST], metavar="TOOL", help="some tools")
     parser.add_argument("--minutes", type=float, help="of each training; 10, or 0.2 with --quick")
     parser.add_argument("--work", type=Path, metavar="DIR", help="for temporary folders")
