@@ -276,7 +276,9 @@ def _arguments() -> argparse.Namespace:
     common_arguments(parser, repeat=3)
     data = Path(os.environ.get("UVEA_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--data-root", type=Path, default=data, metavar="DIR", help="folder of dsb2018_stage1")
-    parser.add_argument("--only", nargs="+", choices=[*(one.name for one in DATA), DECODING], metavar="PART", help="some parts")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*(one.name for one in DATA), DECODING], metavar="PART", help="some parts"
+    )
     parser.add_argument("--tool", nargs="+", choices=[OURS, PLAIN, STARDIST], metavar="TOOL", help="some tools")
     parser.add_argument("--minutes", type=float, help="of each training; 10, or 0.2 with --quick")
     parser.add_argument("--work", type=Path, metavar="DIR", help="for temporary folders")
