@@ -10,7 +10,7 @@ budgets are ours, measured in docs/log.md.
 import json
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from math import ceil, floor, inf, prod
+from math import ceil, inf, prod
 from typing import Any, TypeVar
 
 from uvea.arrays.labels import LabelMap
@@ -683,9 +683,9 @@ def _tile(patch: tuple[int, ...], strides: tuple[tuple[int, ...], ...], *, gpu: 
     if len(patch) == 2:
         size = 1024 if gpu else 512
         return tuple(max(n, size) for n in patch), "larger than the patch: fewer borders, and it fits in memory"
-    factor = 1.0 if gpu else 1.5
-    tile = tuple(max(n, floor(n * factor / 8) * 8) for n in patch)
-    return tile, "somewhat larger than the patch: fewer borders, and it fits in memory"
+    if gpu:
+        return patch, "as large as the patch, which fills the GPU"
+    return tuple(2 * n for n in patch), "twice the patch: fewer borders, and it fits in memory"
 
 
 def _overlap(tile: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
