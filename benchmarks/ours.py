@@ -25,6 +25,7 @@ from uvea.training.losses import build_loss, deep
 from uvea.workflows.events import Message
 from uvea.workflows.events import Progress as Told
 from uvea.workflows.model import choose
+from uvea.workflows.train import optimizer_of
 
 Draw = Callable[[int], tuple[Tensor, Tensor]]
 """A step to images (b, c, ...) and labels on the device."""
@@ -193,7 +194,7 @@ def step_seconds(times: Sequence[float]) -> float:
 
 
 def _bare_seconds(plan: Plan, steps: int, device: str) -> float:
-    """Seconds of forward, loss, backward and optimizer, with nothing else, for the network of a plan."""
+    """Seconds of forward, loss, backward and the plan's optimizer, with nothing else, for the network of a plan."""
     keep_large_blocks()
     network = build_network(plan)
     precision = choose(plan, network, torch.device(device), training=True)
@@ -203,7 +204,7 @@ def _bare_seconds(plan: Plan, steps: int, device: str) -> float:
     given = precision.prepare(images)
     plain = build_loss(plan.loss, class_weights=plan.class_weights)
     loss: Any = deep(plain) if plan.deep_supervision else plain
-    optimizer = torch.optim.AdamW(placed.parameters(), lr=1e-4, fused=True)
+    optimizer = optimizer_of(placed, plan, precision)
     placed.train()
 
     def run(count: int) -> None:

@@ -359,7 +359,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     placed = precision.prepare(network.to(run.device))
     assert isinstance(placed, nn.Module)
     recorded = _can_be_recorded(placed, plan, run.device)
-    optimizer = _optimizer(placed, plan, precision, recorded=recorded)
+    optimizer = optimizer_of(placed, plan, precision, recorded=recorded)
     average = Average(placed, plan.ema) if plan.ema else None
     space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
     progress = Progress(steps=_steps(plan, training))
@@ -617,9 +617,10 @@ def _can_be_recorded(network: nn.Module, plan: Plan, device: torch.device) -> bo
     return device.type == "cuda" and plan.optimizer in ("muon", "adamw") and not random and not plan.deterministic
 
 
-def _optimizer(
+def optimizer_of(
     network: nn.Module, plan: Plan, precision: Precision, *, recorded: bool = False
 ) -> torch.optim.Optimizer:
+    """The optimizer of a plan; one that is recorded as a CUDA graph reads its rate from the device."""
     device = next(network.parameters()).device
     rate = torch.tensor(plan.learning_rate, device=device) if recorded else plan.learning_rate
     if plan.optimizer == "muon":
