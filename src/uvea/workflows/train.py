@@ -378,7 +378,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     trial = trial_seconds(split.val, truths, plan) if ends is not None else 0.0
 
     epoch = max(1, ceil(_patches(training, plan) / plan.batch))
-    pace = _Pace(run.kept.checkpoint_every, epoch=epoch)
+    pace = _Due(run.kept.checkpoint_every, epoch=epoch)
 
     def current() -> dict[str, Tensor]:
         return average.weights_of() if average else placed.state_dict()
@@ -559,7 +559,7 @@ def _patches(training: Sequence[TrainingCase], plan: Plan) -> int:
     return sum(prod(ceil(n / p) for n, p in zip(case.labels.shape, plan.patch, strict=True)) for case in training)
 
 
-class _Pace:
+class _Due:
     """When a state is due. It follows the clock, which changes what is kept and never what is trained."""
 
     def __init__(self, every: float | None, *, epoch: int) -> None:
