@@ -11,7 +11,7 @@ end. No tool mirrors.
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -101,14 +101,16 @@ def main(words: Sequence[str] | None = None) -> int:
     for name in asked.only or PARTS:
         part = (QUICK if asked.quick else PARTS)[name]
         with tempfile.TemporaryDirectory(prefix="uvea-predict-") as work:
-            found = measure(part, Path(work), setting, repeat=asked.repeat, engines=asked.engine or ENGINES)
-        runs.append({**begun(asked), "part": name, "size": list(part.size), **found})
-        record("predict", runs[-1:], asked, as_markdown)
+            for found in measure(part, Path(work), setting, repeat=asked.repeat, engines=asked.engine or ENGINES):
+                run = {**begun(asked), "part": name, "size": list(part.size), **found}
+                # At once: the files may take an hour more, and may be broken off.
+                record("predict", [run], asked, as_markdown)
+        runs.append(run)
     return exit_code([entry for run in runs for kind in ("tools", "jobs") for entry in run[kind].values()])
 
 
-def measure(part: Part, work: Path, setting: Setting, *, repeat: int, engines: Sequence[str]) -> Run:
-    """Both tables of one part: one image in memory, and a folder of files."""
+def measure(part: Part, work: Path, setting: Setting, *, repeat: int, engines: Sequence[str]) -> Iterator[Run]:
+    """The tables of one part: first of an image in memory alone, then also of a folder of files."""
     log(f"training a network on {part.kind}")
     model = trained(part, work, setting)
     write_images(part, work)
@@ -122,8 +124,9 @@ def measure(part: Part, work: Path, setting: Setting, *, repeat: int, engines: S
         tools[name]["truth_dice"] = agreement(truth, mask, classes=len(plan["labels"]["names"]))
         if OURS in masks:
             tools[name]["dice"] = agreement(masks[OURS], mask, classes=len(plan["labels"]["names"]))
-    jobs = jobs_in_turns(part, model, work, setting, repeat=repeat)
-    return {"tools": tools, "jobs": jobs, "files": part.files, "tile": plan["tile"], "patch": plan["patch"]}
+    found = {"tools": tools, "jobs": {}, "files": part.files, "tile": plan["tile"], "patch": plan["patch"]}
+    yield found
+    yield {**found, "jobs": jobs_in_turns(part, model, work, setting, repeat=repeat)}
 
 
 def trained(part: Part, work: Path, setting: Setting) -> Path:
@@ -266,7 +269,9 @@ def as_markdown(day: str, runs: Sequence[Run]) -> str:
         size = "×".join(map(str, run["size"]))
         tile, patch = ("×".join(map(str, run[name])) for name in ("tile", "patch"))
         lines += ["", f"## {run['part']}, {size}", "", f"Patch {patch}, tile of uvea {tile}.", "", *_memory_table(run)]
-        lines += ["", f"{run['files']} such file(s):", "", *_file_table(run), *about(run)]
+        if run["jobs"]:
+            lines += ["", f"{run['files']} such file(s):", "", *_file_table(run)]
+        lines += about(run)
     goals = [f"{name} {ratio:g} times, Dice within {dice:g}" for name, (ratio, dice) in GOALS.items()]
     return "\n".join([*lines, "", f"Goals, against MONAI and nnU-Net: {'; '.join(goals)}."]) + "\n"
 

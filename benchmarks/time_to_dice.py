@@ -407,10 +407,17 @@ def _versions(runs: Sequence[Run]) -> dict[str, Run]:
 
 
 def _cases(folder: Path, data: Data) -> list[Case]:
+    """For peers, which take no mixture of grey and coloured images: where there is one, grey becomes three channels."""
     images, masks = _files(folder / "images"), _files(folder / "masks")
+    arrays = [uvea.read(image).array for image in images]
+    most = max(map(len, arrays))
     return [
-        (_case_name(image), uvea.read(image).array, classes_of(uvea.read(mask).array[0], data))
-        for image, mask in zip(images, masks, strict=True)
+        (
+            _case_name(image),
+            np.repeat(array, most, axis=0) if len(array) == 1 else array,
+            classes_of(uvea.read(mask).array[0], data),
+        )
+        for image, array, mask in zip(images, arrays, masks, strict=True)
     ]
 
 

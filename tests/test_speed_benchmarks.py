@@ -467,6 +467,7 @@ def test_every_real_set_of_the_time_to_dice_can_be_prepared(data_root, tmp_path)
             ready = time_to_dice.prepared(data, tmp_path / data.name, root=data_root, quick=True)
             assert len(ready.truths) == 3 and max(mask.max() for mask in ready.truths.values()) < data.classes
             assert bool(ready.within) == (data.within is not None)
+            assert len({len(image) for _, image, _ in peer_data.read_cases(ready.train)}) == 1
 
 
 def test_scaling_runs_every_command_and_keeps_what_failed(tmp_path, monkeypatch):

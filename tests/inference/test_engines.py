@@ -1,5 +1,6 @@
 """Engines other than PyTorch give what PyTorch gives, or are refused."""
 
+import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -89,6 +90,26 @@ def test_nobody_is_told_what_is_predicted():
     need("openvino")
     engines.import_quietly("openvino")
     assert sys.modules["openvino_telemetry"] is None
+
+
+def test_ctrl_c_is_heard_after_compiled_models_came_and_went(tmp_path):
+    """In a process of its own: where it goes wrong, the signal ends it."""
+    need("openvino")
+    words = """
+import signal, sys, torch
+from pathlib import Path
+from uvea.inference import openvino_engine as engine
+model = Path(sys.argv[1])
+engine.save(engine.convert(torch.nn.Conv2d(1, 1, 3), torch.rand(1, 1, 8, 8)), model)
+kept = [engine.compile_for_cpu(model, precision="float32") for _ in range(2)]
+del kept[0], kept[0]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    done = subprocess.run([sys.executable, "-c", words, str(tmp_path / "n.xml")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
 
 
 def test_a_package_that_is_not_there_is_named_with_the_extra(monkeypatch):

@@ -20,7 +20,7 @@ def made(shape, dtype, layout, *, seed=0):
     return x, norm
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (3, 8, 6, 7), (2, 4, 3, 4, 5)])
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (3, 8, 6, 7), (2, 4, 32, 33), (2, 4, 3, 4, 5)])
 @pytest.mark.parametrize("layout", [0, 1])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.1)])
 def test_it_equals_the_norm_of_torch_forward_and_backward(shape, layout, dtype, tolerance):

@@ -840,7 +840,7 @@ def test_a_state_is_due_after_an_epoch_or_two_minutes_whichever_is_sooner(monkey
 
     def due(step, seconds, **settings):
         now[0] = 0.0
-        pace = workflow._Pace(settings.get("every"), epoch=10)
+        pace = workflow._Due(settings.get("every"), epoch=10)
         pace.saved(0, seconds=settings.get("cost", 0.1))
         now[0] = seconds
         return pace.due(workflow.Progress(step=step))

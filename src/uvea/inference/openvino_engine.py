@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,9 +49,19 @@ def save(model: Any, path: Path) -> None:
     import_quietly("openvino").save_model(model, str(path), compress_to_fp16=False)
 
 
+@cache
+def _core() -> Any:
+    """One for the process, and never given back.
+
+    Each gives its thread a stack for signals, and at its end puts the one back that it found. Where two overlap, that
+    one may be gone, and the next Ctrl-C ends the process with a segmentation fault (OpenVINO 2026.4).
+    """
+    return import_quietly("openvino").Core()
+
+
 def has_bfloat16() -> bool:
     """Whether OpenVINO has bfloat16 kernels for this processor."""
-    core = import_quietly("openvino").Core()
+    core = _core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -71,7 +82,7 @@ def compile_for_cpu(
     }
     if cache is not None:
         settings["CACHE_DIR"] = str(cache)
-    return OpenVinoNetwork(import_quietly("openvino").Core().compile_model(str(model), "CPU", settings))
+    return OpenVinoNetwork(_core().compile_model(str(model), "CPU", settings))
 
 
 def quantise(model: Any, tiles: Sequence[NDArray[np.float32]]) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
 
+from uvea.models.norm import InstanceNorm
 from uvea.models.unet import ConvBlock
 
 
@@ -39,12 +40,14 @@ def fold_in_place(network: nn.Module) -> None:
 def for_tracing(network: nn.Module) -> nn.Module:
     """Copy `network` folded, and so that what it does depends on no size: a trace of it holds for images of any size.
 
-    Decoder levels take their input whole, instead of in two parts where that is faster in PyTorch.
+    Decoder levels take their input whole, and instance norms have one kernel, instead of what is faster in PyTorch.
     """
     plain = fold_batch_norm(network)
     for block in plain.modules():
         if isinstance(block, ConvBlock):
             object.__setattr__(block, "joins", _never)
+        elif isinstance(block, InstanceNorm):
+            block.is_few = _never
     return plain
 
 

@@ -197,8 +197,8 @@ def decide(
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
     settle("deterministic", lambda: (False, "makes a GPU repeat to the bit, and slower; a processor repeats anyway"))
-    settle("tile", lambda: _fitting_tile(_tile(patch, strides, gpu=gpu), network, patch, machine))
-    settle("overlap", lambda: _overlap(values["tile"]))
+    settle("tile", lambda: _fitting_tile(_tiles(patch, gpu=gpu), network, patch, machine))
+    settle("overlap", lambda: _overlap(values["tile"], patch))
     settle("decoding", lambda: _decoding(fingerprint, task))
     for name in ("minutes", "epochs", "steps"):
         value = getattr(budget, name)
@@ -527,12 +527,16 @@ def _fitting_batch(
 
 
 def _fitting_tile(
-    usual: tuple[tuple[int, ...], str], network: Network, patch: tuple[int, ...], machine: Machine
+    tiles: list[tuple[int, ...]], network: Network, patch: tuple[int, ...], machine: Machine
 ) -> tuple[tuple[int, ...], str]:
-    """The usual tile, or the size of the patch, which takes less than its training."""
-    if prediction_bytes(network, usual[0]) <= _room(machine):
-        return usual
-    return patch, f"as large as the patch: larger tiles do not fit in {_memory(machine)}"
+    """The first of the tiles that fits; the last, of the size of the patch, takes less than its training."""
+    for tile in tiles[:-1]:
+        if prediction_bytes(network, tile) <= _room(machine):
+            others = "" if tile == tiles[0] else f", and {_times(tiles[0])} does not"
+            return tile, f"larger than the patch: fewer borders; it fits in {_memory(machine)}{others}"
+    if len(tiles) == 1:
+        return tiles[0], "as large as the patch, which fills the GPU"
+    return tiles[-1], f"as large as the patch: larger tiles do not fit in {_memory(machine)}"
 
 
 def _refuse_too_large(network: Network, patch: tuple[int, ...], batch: int, machine: Machine) -> None:
@@ -679,17 +683,20 @@ def _rotate90(
     return True, "such images could have been taken turned"
 
 
-def _tile(patch: tuple[int, ...], strides: tuple[tuple[int, ...], ...], *, gpu: bool) -> tuple[tuple[int, ...], str]:
+def _tiles(patch: tuple[int, ...], *, gpu: bool) -> list[tuple[int, ...]]:
+    """Tiles worth having, the largest first, and the patch itself as the last."""
     if len(patch) == 2:
-        size = 1024 if gpu else 512
-        return tuple(max(n, size) for n in patch), "larger than the patch: fewer borders, and it fits in memory"
-    if gpu:
-        return patch, "as large as the patch, which fills the GPU"
-    return tuple(2 * n for n in patch), "twice the patch: fewer borders, and it fits in memory"
+        usual = [tuple(max(n, size) for n in patch) for size in (1024, 512)]
+    else:
+        usual = [] if gpu else [tuple(ceil(times * n) for n in patch) for times in (2.5, 2.0, 1.5)]
+    return [*usual, patch]
 
 
-def _overlap(tile: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
-    return tuple(n // 4 for n in tile), "a quarter of a tile: the network sees beyond what it is asked for"
+def _overlap(tile: tuple[int, ...], patch: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
+    if len(tile) == 2:
+        return tuple(min(n // 4, 128) for n in tile), "what the network sees beyond what it is asked for"
+    shared = tuple(min(n // 4, ceil(p / 2)) for n, p in zip(tile, patch, strict=True))
+    return shared, "half a patch: what the network sees beyond what it is asked for"
 
 
 def _times(values: tuple[float, ...] | list[int]) -> str:
