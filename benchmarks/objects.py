@@ -211,8 +211,8 @@ def _figures(entry: Run) -> str:
 
 
 def page(day: str, runs: Sequence[Run]) -> str:
-    """The tables of a day: the newest run of each dataset and number of minutes."""
-    newest = {(run["part"], run.get("minutes"), run["quick"]): run for run in runs}
+    """The tables of a day: the newest run of each dataset, number of minutes and set of tools."""
+    newest = {(run["part"], run.get("minutes"), run["quick"], tuple(run.get("tools", ()))): run for run in runs}
     lines = [
         f"# Objects, {day}",
         "",
