@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -73,6 +73,9 @@ class Part:
     steps: int
     """Of the training before."""
 
+    trained_on: tuple[int, ...]
+    """Size of the images of that training."""
+
     files: int
     """In the folder of the whole job."""
 
@@ -80,12 +83,19 @@ class Part:
 
 
 PARTS = {
-    "2D": Part(kind="nuclei", axes="yx", size=(2048, 2048), patch=(256, 256), steps=150, files=2),
-    "3D": Part(kind="blobs", axes="zyx", size=(256, 256, 256), patch=(64, 64, 64), steps=100, files=1),
+    "2D": Part(
+        kind="nuclei", axes="yx", size=(2048, 2048), patch=(256, 256), steps=150, trained_on=(256, 256), files=2
+    ),
+    # Not blobs: they grow with the volume, and a network of small volumes finds none in a large one.
+    "3D": Part(
+        kind="nuclei3d", axes="zyx", size=(256,) * 3, patch=(64,) * 3, steps=150, trained_on=(128,) * 3, files=1
+    ),
 }
 QUICK = {
-    "2D": Part(kind="nuclei", axes="yx", size=(320, 320), patch=(64, 64), steps=40, files=2, widths=(8, 16, 32)),
-    "3D": Part(kind="blobs", axes="zyx", size=(48, 64, 64), patch=(32, 32, 32), steps=30, files=2, widths=(8, 16, 32)),
+    "2D": replace(PARTS["2D"], size=(320, 320), patch=(64, 64), steps=40, trained_on=(64, 64), widths=(8, 16, 32)),
+    "3D": replace(
+        PARTS["3D"], size=(48, 64, 64), patch=(32,) * 3, steps=30, trained_on=(64,) * 3, files=2, widths=(8, 16, 32)
+    ),
 }
 
 
@@ -135,8 +145,7 @@ def trained(part: Part, work: Path, setting: Setting) -> Path:
     Raises:
         BenchmarkError: if that fails.
     """
-    size = tuple(max(side, 64) for side in part.patch)
-    write_dataset(work / "data", kind=part.kind, count=10, seed=1, size=size)
+    write_dataset(work / "data", kind=part.kind, count=10, seed=1, size=part.trained_on)
     settings = {
         "width": ",".join(map(str, part.widths)),
         "patch": ",".join(map(str, part.patch)),
