@@ -179,7 +179,7 @@ def measure(
         if peer == "uvea":
             times = ladder(limit, tutorial)
             wanted = max(enough, tutorial[1]) if tutorial else enough
-            return {"curve": list(uvea_curve(ready, folder, times, setting, seed=seed, score=score, enough=wanted))}
+            return {"curve": list(uvea_curve(ready, folder, times, setting, seed=seed, enough=wanted))}
         tool = tool_of(peer, ready, folder, limit=limit, epochs=asked.epochs, seed=seed)
         return peer_curve(tool, setting, score=score, enough=1.0 if peer == "keras" else enough)
     except BenchmarkError as error:
@@ -235,22 +235,32 @@ def uvea_curve(
     setting: Setting,
     *,
     seed: int,
-    score: Score,
     enough: float,
 ) -> Iterator[Run]:
     """Train for each of `times`, by the command line, until the result is good enough."""
     for number, seconds in enumerate(times):
-        model, last, masks = (folder / f"{name}-{number}" for name in ("model", "last", "masks"))
+        turn = folder / f"{number}"
+        turn.mkdir()
         words = ["--minutes", f"{seconds / 60:.6g}", "--seed", str(seed), "--quiet"]
-        done = succeeded(command(["train", str(ready.folder), "--out", str(model), *words], setting))
-        with_last_weights(model, last)
-        succeeded(command(["predict", str(last), str(ready.folder / "val/images"), "--out", str(masks), "-q"], setting))
-        made = {_case_name(path): classes_of(uvea.read(path).array[0], ready.data) for path in _files(masks)}
-        dice = score(made)
+        done = succeeded(command(["train", str(ready.folder), "--out", str(turn / "model"), *words], setting))
+        dice = last_dice(ready, turn, setting)
         log(f"  {done.seconds:.1f} s of {seconds:.1f} s: Dice {dice:.4f}")
         yield {"seconds": done.seconds, "asked_seconds": seconds, "dice": dice}
         if dice >= enough:
             return
+
+
+def last_dice(ready: Prepared, folder: Path, setting: Setting) -> float:
+    """The mean Dice of the held-back cases by the last weights of folder/model; "last" and "masks" are put beside it.
+
+    Raises:
+        BenchmarkError: if a command failed.
+    """
+    last, masks = folder / "last", folder / "masks"
+    with_last_weights(folder / "model", last)
+    succeeded(command(["predict", str(last), str(ready.folder / "val/images"), "--out", str(masks), "-q"], setting))
+    made = {_case_name(path): classes_of(uvea.read(path).array[0], ready.data) for path in _files(masks)}
+    return mean_dice(ready, made)
 
 
 def ladder(limit: float, tutorial: tuple[float, float] | None) -> list[float]:

@@ -67,8 +67,8 @@ def loaded(name: str) -> ModuleType:
 # In the order in which one needs another.
 accuracy, turns, peer_data, plain = map(loaded, ("accuracy", "turns", "peer_data", "plain"))
 peers_torch, peers_keras, ours, made = map(loaded, ("peers_torch", "peers_keras", "ours", "made"))
-train_step, predict, gpu, scaling, time_to_dice = map(
-    loaded, ("train_step", "predict", "gpu", "scaling", "time_to_dice")
+train_step, predict, gpu, scaling, time_to_dice, ablation = map(
+    loaded, ("train_step", "predict", "gpu", "scaling", "time_to_dice", "ablation")
 )
 Tool, Setting = turns.Tool, turns.Setting
 SETTING = Setting(peers=Path(sys.executable), threads=1)
@@ -468,6 +468,69 @@ def test_every_real_set_of_the_time_to_dice_can_be_prepared(data_root, tmp_path)
             assert len(ready.truths) == 3 and max(mask.max() for mask in ready.truths.values()) < data.classes
             assert bool(ready.within) == (data.within is not None)
             assert len({len(image) for _, image, _ in peer_data.read_cases(ready.train)}) == 1
+
+
+PLAN = {
+    "learning_rate": 0.004,
+    "batch": 2,
+    "patch": [64, 64],
+    "width": [4, 8],
+    "strides": [[2, 2], [2, 2], [2, 2]],
+    "dims": 2,
+    "schedule": "linear",
+    "loss": "dice_and_cross_entropy",
+    "norm": "instance",
+    "block": "plain",
+    "optimizer": "muon",
+    "ema": 0.99,
+    "augment": 1.0,
+    "clean_finish": 0.1,
+    "deep_supervision": True,
+}
+
+
+def test_variants_differ_from_the_plan_in_one_choice():
+    """None repeats the plan; what is scaled follows from it."""
+    found = ablation.variants(PLAN, steps=100)
+    assert found["rate 0.008"] == ("learning rate", {"learning_rate": "0.008"})
+    assert found["one-cycle"] == ("schedule", {"warmup_steps": "30"})
+    assert found["batch 1"] == ("batch", {"batch": "1"}) and found["batch 4"] == ("batch", {"batch": "4"})
+    assert found["patch 32×32, as many pixels"] == ("patch", {"patch": "32,32", "batch": "8"})
+    assert found["half the channels"][1] == {"width": "2,4"}
+    assert found["deep supervision no"] == ("deep_supervision", {"deep_supervision": "no"})
+    assert not found.keys() & {"augment 1", "ema 0.99", "optimizer muon", "deep supervision yes", "clean finish 0.1"}
+    deep = ablation.variants({**PLAN, "batch": 1, "strides": [[2, 2]] * 5}, steps=100)
+    assert not any(name.startswith(("patch", "batch 0")) for name in deep)
+
+
+def test_an_ablation_pairs_seeds_and_goes_on_where_it_was_broken_off(tmp_path, monkeypatch):
+    """Bold only where both seeds agree; a training on record is not run again, one that failed is."""
+    made = []
+
+    def train(ready, work, settings, setting, *, minutes, seed):
+        made.append((dict(settings), seed))
+        if settings.get("optimizer") and len(made) < 9:
+            raise ablation.BenchmarkError("no room")
+        gain = {"dice_and_cross_entropy": 0, "cross_entropy": 0.1, "soft_dice": 0.1 - 0.2 * seed, "focal": -0.1}
+        dice = 0.5 + gain[settings.get("loss", "dice_and_cross_entropy")]
+        return {"dice": dice, "steps": 100, "seconds": 60.0, "plan": PLAN}
+
+    monkeypatch.setattr(ablation, "train", train)
+    ready = argparse.Namespace(data=argparse.Namespace(name="toy"))
+    asked = argparse.Namespace(
+        out=tmp_path, minutes=1.0, choice=["loss", "optimizer"], quick=False, threads=1, repeat=2, note=""
+    )
+    for seed in (0, 1):
+        runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=seed)
+        assert [run["variant"] for run in runs][:2] == ["defaults", "loss cross entropy"] and len(runs) == 5
+    assert len(made) == 10 and "error" not in runs[-1]
+    runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=0)
+    assert made[10:] == [({"optimizer": "adamw"}, 0)] and "error" not in runs[-1]
+    (page,) = tmp_path.glob("*.md")
+    text = page.read_text()
+    assert "| loss cross entropy | 2 | 0.6000 | **+0.1000 (+0.1000 to +0.1000)** | 100 |" in text
+    assert "| loss soft dice | 2 | 0.5000 | +0.0000 (-0.1000 to +0.1000) | 100 |" in text
+    assert "| defaults | 2 | 0.5000 |  | 100 |" in text and "batch 2, patch 64×64" in text
 
 
 def test_scaling_runs_every_command_and_keeps_what_failed(tmp_path, monkeypatch):
