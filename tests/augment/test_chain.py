@@ -61,7 +61,7 @@ def test_augmentations_follow_one_another():
     """Two additions of noise add up."""
     images, labels = batch()
     noise = Noise(chance=1)
-    rng = Chain((noise, noise), 1).generator(images.device, step=2)
+    rng = Chain((noise, noise), 1).generator(step=2)
     expected = images + noise.draw(images, rng)["noise"] + noise.draw(images, rng)["noise"]
     torch.testing.assert_close(Chain((noise, noise), 1)(images, labels, step=2)[0], expected)
 

@@ -158,23 +158,34 @@ def test_recorded_steps_give_the_weights_of_eager_ones():
 @pytest.mark.parametrize(
     ("break_it", "reason"),
     [
-        (lambda work: _raise(RuntimeError("not permitted\nwhen capturing")), "not permitted when"),
-        (lambda work: again(lambda: work() * 1.5), "differs by 0.5"),
+        (lambda work, network: _raise(RuntimeError("not permitted\nwhen capturing")), "not permitted when"),
+        (lambda work, network: again(lambda: work() * 1.5), "differs by 0.5"),
+        (lambda work, network: (lambda: None, work()), "differs by 1"),
+        (lambda work, network: again(lambda: _without_effect(work, network)), "differs by"),
     ],
-    ids=["cannot be recorded", "comes out otherwise"],
+    ids=["cannot be recorded", "comes out otherwise", "nothing was recorded", "weights stay"],
 )
 def test_a_recording_that_is_not_right_is_told_and_not_used(break_it, reason):
     """The steps are those of an eager training, also the one at which it was tried."""
     ours, ours_optimizer = start()
     theirs, theirs_optimizer = start()
     said = []
-    recorded = Recorded(work_on(ours, ours_optimizer), ours_optimizer, ours, tell=said.append, record=break_it)
+    recorded = Recorded(
+        work_on(ours, ours_optimizer), ours_optimizer, ours, tell=said.append, record=lambda work: break_it(work, ours)
+    )
     plain = eager(work_on(theirs, theirs_optimizer), theirs_optimizer)
     for step in range(WARM_UP + 4):
         assert torch.equal(recorded(batch(step), 0.05), plain(batch(step), 0.05))
         assert torch.equal(ours.weight, theirs.weight)
     (text,) = said
     assert text.startswith("steps stay eager") and reason in text
+
+
+def _without_effect(work, network):
+    weight = network.weight.detach().clone()
+    result = work()
+    network.weight.data.copy_(weight)
+    return result
 
 
 def _raise(error):

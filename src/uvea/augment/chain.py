@@ -20,7 +20,10 @@ ANISOTROPIC = 3.0
 
 @dataclass(frozen=True)
 class Chain:
-    """Augmentations in order; what happens depends on seed, step and batch shape only."""
+    """Augmentations in order; what happens depends on seed, step and batch shape only.
+
+    The device changes the values of noise, and rounding.
+    """
 
     augmentations: tuple[Augmentation, ...]
     seed: int
@@ -36,18 +39,18 @@ class Chain:
         Returns:
             Images and labels on the same device; the arguments are not changed.
         """
-        rng = self.generator(images.device, step=step)
+        rng = self.generator(step=step)
         # Sampling positions need float32 also where the caller trains in half precision.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             for augmentation in self.augmentations:
                 images, labels = augmentation.apply(images, labels, **augmentation.draw(images, rng))
         return images, labels
 
-    def generator(self, device: torch.device, *, step: int) -> torch.Generator:
-        """Random numbers of one step; differs from device to device."""
+    def generator(self, *, step: int) -> torch.Generator:
+        """Random numbers of one step."""
         # Torch's CPU generator reads 32 bits of a seed only, so seed and step are mixed into them here.
         mixed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
-        return torch.Generator(device).manual_seed(mixed)
+        return torch.Generator().manual_seed(mixed)
 
 
 def standard_chain(

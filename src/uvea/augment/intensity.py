@@ -2,7 +2,7 @@
 
 Images are normalised: about zero mean and unit variance per channel. Strengths are in those units.
 Only chosen samples are computed: `who` (n,) are their indices in the batch, all other drawn
-values have one entry per chosen sample.
+values have one entry per chosen sample. `place` is the same on the device of the images.
 
 Shapes: b batch, c channel, n chosen samples, then space.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uvea.augment.augmentation import choose, log_uniform, per_sample, uniform
+from uvea.augment.augmentation import beside, choose, generator_of, log_uniform, per_sample, uniform
 
 TINY = 1e-6
 """Below this range or deviation an image counts as constant."""
@@ -44,8 +44,9 @@ class Brightness:
 
     def apply(self, images: Tensor, labels: Tensor, *, who: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Add `shift` to the samples `who`."""
-        chosen = images[who]
-        return images.index_copy(0, who, chosen + per_sample(shift, chosen)), labels
+        place = beside(who, images)
+        chosen = images[place]
+        return images.index_copy(0, place, chosen + per_sample(shift, chosen)), labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,10 @@ class Contrast:
 
     def apply(self, images: Tensor, labels: Tensor, *, who: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply the distance to the mean by `factor`."""
-        chosen = images[who]
+        place = beside(who, images)
+        chosen = images[place]
         mean = chosen.mean(_space(chosen), keepdim=True)
-        return images.index_copy(0, who, torch.lerp(mean, chosen, per_sample(factor, chosen))), labels
+        return images.index_copy(0, place, torch.lerp(mean, chosen, per_sample(factor, chosen))), labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ class Gamma:
         """Choose samples, a `power` (n, c or 1) and a `sign` (n,) that is -1 where inverted."""
         who = choose(images, self.chance, rng)
         power = log_uniform(*self.powers, shape=_strengths(images, who, per_channel=self.per_channel), rng=rng)
-        upside_down = torch.rand(len(who), generator=rng, device=images.device) < self.inverted
+        upside_down = torch.rand(len(who), generator=rng) < self.inverted
         return {"who": who, "power": power, "sign": 1 - 2 * upside_down.float()}
 
     def apply(
@@ -101,7 +103,8 @@ class Gamma:
         """Bend the samples `who`; a constant channel stays as it is."""
         if not len(who):
             return images, labels
-        chosen = images[who]
+        place = beside(who, images)
+        chosen = images[place]
         upright = chosen * per_sample(sign, chosen)
         low, high = upright.amin(_space(chosen), keepdim=True), upright.amax(_space(chosen), keepdim=True)
         span = high - low
@@ -111,7 +114,7 @@ class Gamma:
             std, mean = torch.std_mean(chosen, _space(chosen), correction=0, keepdim=True)
             bent_std, bent_mean = torch.std_mean(bent, _space(chosen), correction=0, keepdim=True)
             bent = (bent - bent_mean) * (std / bent_std.clamp_min(TINY)) + mean
-        return images.index_copy(0, who, torch.where(span > TINY, bent, chosen)), labels
+        return images.index_copy(0, place, torch.where(span > TINY, bent, chosen)), labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +126,17 @@ class Noise:
     """Largest standard deviation, in units of the normalised intensity."""
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Choose samples and their `noise` (n, c, ...), drawn for these only: it is the dearest draw."""
+        """Choose samples and their `noise` (n, c, ...), on the device of the images; it is the dearest draw."""
         who = choose(images, self.chance, rng)
         std = uniform(0, self.max_std, shape=(len(who),), rng=rng)
+        if images.device.type != "cpu":
+            rng = generator_of(images.device, seed=int(torch.randint(2**31, (), generator=rng)))
         noise = torch.randn((len(who), *images.shape[1:]), generator=rng, device=images.device)
         return {"who": who, "noise": noise.mul_(per_sample(std, noise))}
 
     def apply(self, images: Tensor, labels: Tensor, *, who: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Add `noise` to the samples `who`."""
-        return images.index_add(0, who, noise), labels
+        return images.index_add(0, beside(who, images), noise), labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,26 +152,27 @@ class Blur:
         """Choose samples and a standard deviation in pixels per axis, `std` (n, d)."""
         who = choose(images, self.chance, rng)
         std = uniform(*self.stds, shape=(len(who), 1), rng=rng)
-        per_axis = min(self.spacing) / torch.tensor(self.spacing, device=images.device)
+        per_axis = min(self.spacing) / torch.tensor(self.spacing)
         return {"who": who, "std": std * per_axis}
 
     def apply(self, images: Tensor, labels: Tensor, *, who: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """Smooth the samples `who` along each axis; border pixels are repeated outwards."""
         if not len(who):
             return images, labels
-        chosen = images[who]
+        place = beside(who, images)
+        chosen = images[place]
         for axis, axis_std in enumerate(std.T):
             chosen = _smooth(chosen, axis + 2, axis_std)
-        return images.index_copy(0, who, chosen), labels
+        return images.index_copy(0, place, chosen), labels
 
 
 def _smooth(images: Tensor, axis: int, std: Tensor) -> Tensor:
     """Weighted sum of shifted copies along one axis, weights per sample; `std` (n,)."""
     length = images.shape[axis]
     reach = min(int(torch.ceil(3 * std.max())), length - 1)
-    taps = torch.arange(-reach, reach + 1, device=images.device)
+    taps = torch.arange(-reach, reach + 1)
     weights = torch.exp(-0.5 * (taps / std.clamp_min(TINY).unsqueeze(1)) ** 2)
-    weights = weights / weights.sum(1, keepdim=True)
+    weights = beside(weights / weights.sum(1, keepdim=True), images)
     places = torch.arange(-reach, length + reach, device=images.device).clamp(0, length - 1)
     padded = images.index_select(axis, places)
     result = torch.zeros_like(images)
@@ -191,8 +197,8 @@ class LowResolution:
         """Choose samples and the number of pixels kept per axis, `kept` (n, d) int64."""
         who = choose(images, self.chance, rng)
         zoom = uniform(self.smallest, 1, shape=(len(who), 1), rng=rng)
-        coarser = torch.tensor(self.spacing, device=images.device) / min(self.spacing)
-        lengths = torch.tensor(images.shape[2:], device=images.device)
+        coarser = torch.tensor(self.spacing) / min(self.spacing)
+        lengths = torch.tensor(images.shape[2:])
         kept = ((zoom * coarser).clamp_max(1) * lengths).round().long().clamp_min(1)
         return {"who": who, "kept": kept}
 
@@ -200,16 +206,17 @@ class LowResolution:
         """Sample the nearest pixels, interpolate linearly between them."""
         if not len(who):
             return images, labels
-        chosen = images[who]
+        place = beside(who, images)
+        chosen = images[place]
         for axis, axis_kept in enumerate(kept.T):
             chosen = _coarsen(chosen, axis + 2, axis_kept)
-        return images.index_copy(0, who, chosen), labels
+        return images.index_copy(0, place, chosen), labels
 
 
 def _coarsen(images: Tensor, axis: int, kept: Tensor) -> Tensor:
     """Both steps of `LowResolution` along one axis as two look-ups and a mix; `kept` (n,) pixels."""
     length = images.shape[axis]
-    kept = kept.unsqueeze(1)
+    kept = beside(kept, images).unsqueeze(1)
     places = (torch.arange(length, device=images.device) + 0.5) * kept / length - 0.5
     before = places.floor()
     shape = [len(images), *[length if other == axis else 1 for other in range(1, images.ndim)]]
@@ -248,7 +255,8 @@ class ColourJitter:
         self, images: Tensor, labels: Tensor, *, who: Tensor, gain: Tensor, shift: Tensor, saturation: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Change colours of the samples `who`."""
-        chosen = images[who]
+        place = beside(who, images)
+        chosen = images[place]
         chosen = torch.lerp(chosen.mean(1, keepdim=True), chosen, per_sample(saturation, chosen))
         chosen = torch.addcmul(per_sample(shift, chosen), chosen, per_sample(gain, chosen))
-        return images.index_copy(0, who, chosen), labels
+        return images.index_copy(0, place, chosen), labels

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uvea.augment.augmentation import IGNORE, log_uniform, uniform
+from uvea.augment.augmentation import IGNORE, beside, log_uniform, per_sample, uniform
 from uvea.errors import ShapeError
 
 KNOTS = 3
@@ -74,23 +74,23 @@ class Spatial:
             moves: (n, d, k, k) or (n, d, k, k, k), added displacement in the input, pixels.
         """
         size = self._size(images)
-        count, dims, device = len(images), len(size), images.device
-        flips = torch.zeros(count, dims, dtype=torch.bool, device=device)
+        count, dims = len(images), len(size)
+        flips = torch.zeros(count, dims, dtype=torch.bool)
         for axis in self.mirror_axes:
-            flips[:, axis] = torch.rand(count, generator=rng, device=device) < 0.5
+            flips[:, axis] = torch.rand(count, generator=rng) < 0.5
         swap, turns = self._quarter_turns(count, size, rng)
         flips[:, -2:] ^= turns
 
         rotated, scaled, bent = (
-            torch.rand(count, generator=rng, device=device) < chance
+            torch.rand(count, generator=rng) < chance
             for chance in (self.rotation_chance, self.scaling_chance, self.elastic_chance)
         )
         maps = self._rotations(rotated, dims, rng) * self._shrinkages(scaled, dims, rng).unsqueeze(1)
-        spacing = torch.tensor(self.spacing, device=device)
+        spacing = torch.tensor(self.spacing)
         maps = maps * spacing / spacing.unsqueeze(1)
 
-        moves = torch.randn(count, dims, *[KNOTS] * dims, generator=rng, device=device)
-        reach = self.elastic_std * torch.tensor(size, device=device) * self._moving(dims, device)
+        moves = torch.randn(count, dims, *[KNOTS] * dims, generator=rng)
+        reach = self.elastic_std * torch.tensor(size) * self._moving(dims)
         moves = moves * (bent.unsqueeze(1) * reach).reshape(count, dims, *[1] * dims)
 
         who = (rotated | scaled | bent).nonzero().squeeze(1)
@@ -106,9 +106,10 @@ class Spatial:
         old_images, old_labels = images, labels
         images, labels = images[:, :, *window], labels[:, *window]
         if len(who):
+            maps, moves, place = (beside(values, images) for values in (maps, moves, who))
             grid = _grid(maps, moves, input_size=tuple(old_images.shape[2:]), size=size)
-            images = images.index_copy(0, who, _sample_images(old_images[who], grid))
-            labels = labels.index_copy(0, who, _sample_labels(old_labels[who], grid, outside=self.outside))
+            images = images.index_copy(0, place, _sample_images(old_images[place], grid))
+            labels = labels.index_copy(0, place, _sample_labels(old_labels[place], grid, outside=self.outside))
 
         if swap.any():
             images, labels = _where(swap, images.mT, images), _where(swap, labels.mT, labels)
@@ -132,17 +133,17 @@ class Spatial:
             )
         return size
 
-    def _moving(self, dims: int, device: torch.device) -> Tensor:
+    def _moving(self, dims: int) -> Tensor:
         """One per axis that may be interpolated, zero for the still one."""
-        return torch.tensor([float(axis != self.still_axis) for axis in range(dims)], device=device)
+        return torch.tensor([float(axis != self.still_axis) for axis in range(dims)])
 
     def _quarter_turns(self, count: int, size: tuple[int, ...], rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Quarter turns as an exchange of the last two axes, (b,), and reversals of them, (b, 2)."""
         if not self.rotate90:
-            nothing = torch.zeros(count, 2, dtype=torch.bool, device=rng.device)
+            nothing = torch.zeros(count, 2, dtype=torch.bool)
             return nothing[:, 0], nothing
         square = size[-1] == size[-2] and math.isclose(self.spacing[-1], self.spacing[-2], rel_tol=0.01)
-        quarters = torch.randint(4, (count,), generator=rng, device=rng.device)
+        quarters = torch.randint(4, (count,), generator=rng)
         if not square:
             quarters = quarters // 2 * 2
         # 0: nothing; 1: exchange, reverse y; 2: reverse both; 3: exchange, reverse x.
@@ -150,7 +151,7 @@ class Spatial:
 
     def _rotations(self, rotated: Tensor, dims: int, rng: torch.Generator) -> Tensor:
         """One rotation matrix per sample, (b, d, d), the identity where `rotated` (b,) is false."""
-        turn = torch.eye(dims, device=rng.device).repeat(len(rotated), 1, 1)
+        turn = torch.eye(dims).repeat(len(rotated), 1, 1)
         planes = [(0, 1)] if dims == 2 else [(1, 2), (0, 2), (0, 1)]
         limits = self.rotation_degrees or (0.0,) * len(planes)
         for limit, (first, second) in zip(limits, planes, strict=True):
@@ -158,7 +159,7 @@ class Spatial:
                 continue
             radians = math.radians(limit)
             angle = uniform(-radians, radians, shape=(len(rotated),), rng=rng) * rotated
-            one = torch.eye(dims, device=rng.device).repeat(len(rotated), 1, 1)
+            one = torch.eye(dims).repeat(len(rotated), 1, 1)
             one[:, first, first] = one[:, second, second] = angle.cos()
             one[:, first, second] = -angle.sin()
             one[:, second, first] = angle.sin()
@@ -170,12 +171,12 @@ class Spatial:
         low, high = self.scaling
         zoom = log_uniform(low, high, shape=(len(scaled), 1), rng=rng)
         zoom = zoom * log_uniform(1 / self.stretch, self.stretch, shape=(len(scaled), dims), rng=rng)
-        moving = scaled.unsqueeze(1) & self._moving(dims, rng.device).bool()
+        moving = scaled.unsqueeze(1) & self._moving(dims).bool()
         return torch.where(moving, 1 / zoom, 1.0)
 
 
 def _where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(chosen.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+    return torch.where(per_sample(chosen, old), new, old)
 
 
 def _grid(maps: Tensor, moves: Tensor, *, input_size: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
@@ -211,7 +212,7 @@ def _cubic_weights(length: int, device: torch.device) -> Tensor:
     """
     middle = (KNOTS - 1) / 2
     positions = (
-        torch.linspace(0, KNOTS - 1, length, device=device) if length > 1 else torch.tensor([middle], device=device)
+        torch.linspace(0, KNOTS - 1, length, device=device) if length > 1 else torch.full((1,), middle, device=device)
     )
     taps = torch.arange(-1, KNOTS + 1, device=device)
     far = (positions.unsqueeze(1) - taps).abs()

@@ -42,7 +42,8 @@ class Ahead:
         self._make, self._device, self._depth = make, device, depth
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # Before the training in line: its steps wait for batches, and what makes these are small kernels.
+            self._stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
         self._waiting: dict[tuple[int, int | None], Future[_Made]] = {}
         own = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="uvea-batches", initializer=_work_alone)

@@ -531,12 +531,14 @@ def _fitting_tile(
 ) -> tuple[tuple[int, ...], str]:
     """The first of the tiles that fits; the last, of the size of the patch, takes less than its training."""
     for tile in tiles[:-1]:
-        if prediction_bytes(network, tile) <= _room(machine):
+        if tile != patch and prediction_bytes(network, tile) <= _room(machine):
             others = "" if tile == tiles[0] else f", and {_times(tiles[0])} does not"
             return tile, f"larger than the patch: fewer borders; it fits in {_memory(machine)}{others}"
     if len(tiles) == 1:
         return tiles[0], "as large as the patch, which fills the GPU"
-    return tiles[-1], f"as large as the patch: larger tiles do not fit in {_memory(machine)}"
+    if tiles[0] == patch:
+        return patch, "as large as the patch, which is large already"
+    return patch, f"as large as the patch: larger tiles do not fit in {_memory(machine)}"
 
 
 def _refuse_too_large(network: Network, patch: tuple[int, ...], batch: int, machine: Machine) -> None:

@@ -200,7 +200,7 @@ def train(
                 told = float(smooth)
             total = total.to(cost.device) + cost
             progress.counted += 1
-            pace.count(time.perf_counter() - before)
+            pace.count(time.perf_counter() - before, done=not seen)
             if progress.steps is None:
                 probed.append(time.perf_counter() - before)
             progress.seconds = time.perf_counter() - started
@@ -292,13 +292,21 @@ def _fix_steps(progress: Progress, left: float, step_seconds: float, validation_
 
 
 class _Pace:
-    """Seconds of a step lately: the mean of the last hundred, so that one slow step does not count for many."""
+    """Seconds of a step lately: the mean of the last hundred, so that one slow step does not count for many.
+
+    Steps that a device has only begun count once it is through with them.
+    """
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=100)
+        self._begun: list[float] = []
 
-    def count(self, seconds: float) -> None:
-        self._last.append(seconds)
+    def count(self, seconds: float, *, done: bool) -> None:
+        """A step took the caller so long; `done` where it waited for it and those before."""
+        self._begun.append(seconds)
+        if done:
+            self._last.extend([statistics.fmean(self._begun)] * len(self._begun))
+            self._begun.clear()
 
     def seconds(self) -> float:
         return statistics.fmean(self._last)

@@ -9,7 +9,7 @@ Neither waits for the device. A step that finds no memory is taken again with le
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -39,8 +39,8 @@ class StepLeft(Exception):
 
 
 SAME = 0.02
-"""Largest difference of loss and norm between a recorded step and an eager one, as a share; bfloat16 sums differ by
-less from one order of additions to another."""
+"""Largest difference between a recorded step and an eager one in loss, norm and how far weights move, as a share;
+bfloat16 sums differ by less from one order of additions to another."""
 
 
 def work_of(
@@ -81,7 +81,8 @@ def work_of(
     def work(batch: Batch) -> Tensor:
         before, random = [value.clone() for value in buffers], _random_states(batch[0].device)
         try:
-            cost = descend(batch)
+            with _fastest_kernels(batch[0].device):
+                cost = descend(batch)
         except StepLeft:
             optimizer.zero_grad(set_to_none=True)
             _put(buffers, before)
@@ -143,6 +144,18 @@ def leaving(network: nn.Module, asked: Callable[[], bool]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _fastest_kernels(device: torch.device) -> Iterator[None]:
+    """cuDNN tries its kernels on the first batch and keeps the fastest: all batches of a training have one shape."""
+    cudnn, before = torch.backends.cudnn, torch.backends.cudnn.benchmark
+    if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
+        cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
 
 
 def _random_states(device: torch.device) -> tuple[Tensor, ...]:
@@ -207,13 +220,16 @@ class Recorded:
 
     def __call__(self, batch: Batch, rate: float) -> Tensor:
         """Take one step; see `Step`."""
-        _set_rate(self._optimizer, rate)
-        self._taken += 1
-        if self._taken == WARM_UP + 1:
-            return self._begin(batch)
-        if self._repeat is None:
-            return _aside(self._work, batch) if self._taken <= WARM_UP else self._work(batch)
-        return self._replay(self._repeat, batch)
+        device = batch[0].device
+        # Streams and graphs are those of the current device, which is the first GPU unless somebody says so.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            _set_rate(self._optimizer, rate)
+            self._taken += 1
+            if self._taken == WARM_UP + 1:
+                return self._begin(batch)
+            if self._repeat is None:
+                return _aside(self._work, batch) if self._taken <= WARM_UP else self._work(batch)
+            return self._replay(self._repeat, batch)
 
     def _replay(self, repeat: Callable[[], None], batch: Batch) -> Tensor:
         for kept, part in zip(self._inputs, batch, strict=True):
@@ -231,17 +247,25 @@ class Recorded:
         self._inputs = tuple(part.clone() for part in batch)
         try:
             repeat, self._result = self._record(lambda: self._work(self._inputs))
+            self._result.zero_()  # where nothing was recorded, nothing must look right
             found = self._replay(repeat, batch)
         except RuntimeError as error:
             self._tell(f"steps stay eager: they cannot be recorded ({' '.join(str(error).split())[:200]})")
         else:
-            errors = [abs(a - b) / max(abs(a), 1e-6) for a, b in zip(wanted.tolist(), found.tolist(), strict=True)]
-            if all(error <= SAME for error in errors) or not all(map(math.isfinite, wanted.tolist())):
+            right = [*wanted.tolist(), *self._moves(before, after)]
+            other = [*found.tolist(), *self._moves(before, changing)]
+            errors = [abs(a - b) / max(abs(a), 1e-6) for a, b in zip(right, other, strict=True)]
+            if all(error <= SAME for error in errors) or not all(map(math.isfinite, right)):
                 self._repeat = repeat
                 return found
             self._tell(f"steps stay eager: a recorded one differs by {max(errors):.2g}")
         _put(changing, after)
         return wanted
+
+    def _moves(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> tuple[float, float]:
+        """How far the network has moved, and how far the state of the optimizer."""
+        count = len(self._network.state_dict())
+        return _distance(old[:count], new[:count]), _distance(old[count:], new[count:])
 
     def _changing(self) -> list[Tensor]:
         state = [value for kept in self._optimizer.state.values() for value in kept.values()]
@@ -260,6 +284,11 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)
+
+
+def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    parts = [(a.detach().float() - b.detach().float()).norm().cpu() for a, b in zip(one, other, strict=True)]
+    return float(torch.stack(parts).norm())
 
 
 def _aside(work: Work, batch: Batch) -> Tensor:

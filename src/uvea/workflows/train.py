@@ -96,11 +96,12 @@ CACHE_SHARE = 0.4
 DEVICE_SHARE = 0.15
 """Prepared cases that take no more than this share of an accelerator's free memory are kept there."""
 
-LOADERS = 1
-"""Threads that prepare batches. One keeps up: on the processor, preparing takes 2 to 5 % of the work of a step."""
+LOADERS = 8
+"""Threads, at most, that prepare batches for a GPU where borders have to be found, which the processor does. Otherwise
+one keeps up: where the network is on the processor, preparing takes 2 to 5 % of the work of a step."""
 
 BATCHES_AHEAD = 2
-"""Batches that are prepared while the network works on another one."""
+"""Batches, at the least, that are prepared while the network works on another one."""
 
 CHECKPOINT_SECONDS = 120.0
 """A state is kept at least so often, and once per epoch if that is sooner."""
@@ -415,6 +416,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
             return engine.autocast()
 
         stoppable = replace(engine, autocast=checked)
+        loaders = _loaders(plan, run.device)
         if packed is None:
             save(progress, False)  # a full disk is met before the work, and there is always a state to go back to
         ended = False
@@ -422,7 +424,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
             make = _batches(training, plan, precision, run.device, redrawn=progress.redrawn)
             try:
                 with (
-                    Ahead(make, device=run.device, threads=LOADERS, depth=BATCHES_AHEAD) as batch,
+                    Ahead(make, device=run.device, threads=loaders, depth=max(BATCHES_AHEAD, loaders)) as batch,
                     nullcontext() if recorded else leaving(placed, lambda: bool(asked)),
                 ):
                     hooks = Hooks(
@@ -716,6 +718,12 @@ def _batches(
         return prepared, labels, torch.from_numpy(weights).to(device)
 
     return batch
+
+
+def _loaders(plan: Plan, device: torch.device) -> int:
+    if device.type == "cpu" or not (plan.task == "objects" or plan.border_weight):
+        return 1
+    return min(LOADERS, max(1, describe_machine().cores - 1))
 
 
 def _drawer(
