@@ -127,12 +127,13 @@ def training_tools(shape: Sequence[int], work: Path, *, device: str, quick: bool
         "convs": "2",
         "deep_supervision": "no",
     }
-    whole = {"data": str(work / "data"), "out": str(work), "steps": 15 * steps, "overrides": plan, "device": device}
+    whole = {"data": str(work / "data"), "out": str(work), "steps": 30 * steps, "overrides": plan, "device": device}
     folders = {"train": str(work / "cases.npz"), "work": str(work / "nnunet"), "classes": 2}
     monai = "peers_torch:monai_steps"
     return {
         "uvea, step": Tool(job="ours:standard_steps", settings=given),
         "uvea, whole training": Tool(job="ours:whole_training", settings=whole),
+        "uvea, compiled": Tool(job="ours:whole_training", settings={**whole, "overrides": {**plan, "compile": "yes"}}),
         "plain PyTorch, float32": Tool(job="peers_torch:plain_steps", settings=given, peer=True),
         "plain PyTorch, bfloat16": Tool(job="peers_torch:plain_steps", settings=low, peer=True),
         "MONAI BasicUNet, bfloat16": Tool(job=monai, settings={**low, "kind": "BasicUNet"}, peer=True),

@@ -33,6 +33,9 @@ Draw = Callable[[int], tuple[Tensor, Tensor]]
 CLIP = 12.0
 """Largest norm of the gradient, as a plan has it."""
 
+LOOKED_AT = 5
+"""Steps on a GPU after which it is waited for: one by one they would only be begun."""
+
 SLOWEST = 0.15
 """Share of the steps of a training that is left out, because validations fall into them."""
 
@@ -167,9 +170,12 @@ def whole_training(
     while True:
         turn += 1
         times: list[float] = []
+        together = 1 if device == "cpu" else LOOKED_AT
 
-        def listen(event: Message | Told, times: list[float] = times) -> None:
-            if isinstance(event, Told) and event.task == "training":
+        def listen(event: Message | Told, times: list[float] = times, together: int = together) -> None:
+            if isinstance(event, Told) and event.task == "training" and event.done % together == 0:
+                if together > 1:
+                    torch.cuda.synchronize()
                 times.append(time.perf_counter())
 
         model = uvea.train(
@@ -177,7 +183,7 @@ def whole_training(
         )
         bare = _bare_seconds(model.plan, min(steps, 20), device)
         yield {
-            "seconds": step_seconds(times),
+            "seconds": step_seconds(times) / together,
             "bare_seconds": bare,
             "batch": model.plan.batch,
             "patch": list(model.plan.patch),

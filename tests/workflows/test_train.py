@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,18 @@ def test_the_model_returned_is_the_model_on_disk(gray_model, gray_data):
     """Loaded again, it gives the same probabilities."""
     path = gray_data / "images" / "case0.png"
     np.testing.assert_array_equal(load(gray_model.folder).probabilities(path), gray_model.probabilities(path))
+
+
+def test_a_compiled_training_gives_the_same_model(gray_data, gray_model, tiny, tmp_path, monkeypatch):
+    """Up to rounding; traced only, for making kernels takes a minute."""
+    made = []
+    trace_only = partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", lambda network, **settings: made.append(1) or trace_only(network, **settings))
+    usual = {"width": "4,8", "patch": "16,16", "batch": "2", "precision": "float32", "tile": "24,24", "overlap": "4,4"}
+    model = tiny(gray_data, tmp_path / "model", overrides={**usual, "compile": "yes"})
+    assert made == [1]
+    for one, other in zip(model.networks[0].parameters(), gray_model.networks[0].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_one_seed_gives_one_model(gray_data, gray_model, tiny, tmp_path):

@@ -157,6 +157,8 @@ class UNet(nn.Module):
         self.in_channels, self.classes, self.dims = in_channels, classes, dims
         self.channels = tuple(channels)
         self.strides = _per_level("strides", strides, levels - 1, dims=dims, default=2)
+        self.total_stride = tuple(math.prod(stride[axis] for stride in self.strides) for axis in range(dims))
+        """Pixels of the image per pixel of the lowest level, one number per axis."""
         self.kernels = _per_level("kernels", kernels, levels, dims=dims, default=3)
         if even := [kernel for kernel in self.kernels if any(size % 2 == 0 for size in kernel)]:
             raise PlanError(f"kernels has the even size {even[0]}", hint="use odd kernel sizes, such as 3 or (1, 3, 3)")
@@ -198,11 +200,6 @@ class UNet(nn.Module):
         self.heads = nn.ModuleList(_CONV[dims](channels[i], classes, 1) for i in range(heads))
         for head in self.heads:
             _init_linear(head, _HEAD_GAIN)
-
-    @property
-    def total_stride(self) -> tuple[int, ...]:
-        """Pixels of the image per pixel of the lowest level, one number per axis."""
-        return tuple(math.prod(stride[axis] for stride in self.strides) for axis in range(self.dims))
 
     @property
     def receptive_field(self) -> tuple[int, ...]:
@@ -323,7 +320,7 @@ class UNet(nn.Module):
     def _crop(self, logits: Tensor, size: Sequence[int], level: int) -> Tensor:
         """Take the inner padding off the logits of one level; a pixel that is padding in part stays."""
         for axis, length in enumerate(size):
-            stride = math.prod(step[axis] for step in self.strides[:level])
+            stride = math.prod([step[axis] for step in self.strides[:level]])
             logits = logits.narrow(axis + 2, 0, -(-length // stride))
         return logits
 

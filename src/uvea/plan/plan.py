@@ -153,6 +153,9 @@ class Plan(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"]
     """"auto": measured at the start of the training, see the history."""
 
+    compile: bool = False
+    """Whether `torch.compile` makes the network's passes: fewer kernels, after a minute or more at the start."""
+
     deterministic: bool = False
     """Whether a CUDA device makes its sums in one order, so that trainings repeat to the bit; processors do anyway."""
 

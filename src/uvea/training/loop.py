@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,9 @@ class Hooks:
     spare: Callable[[], bool] = lambda: False
     """Called where there is no memory for a step: makes the network need less, or says that it cannot."""
 
+    forward: Callable[[Tensor], Any] | None = None
+    """Runs the network in a step; None stands for the network itself."""
+
     recording: Callable[[str], None] | None = None
     """Given where steps are to be recorded as a CUDA graph, see `uvea.training.step`: told why it cannot be done."""
 
@@ -164,7 +168,9 @@ def train(
     total, pace, cost_of_validation = torch.tensor(progress.loss_sum), _Pace(), 0.0
     seen: list[Tensor] = []
     told = progress.smooth
-    work = work_of(network, optimizer, hooks.loss, autocast=autocast, clip=clip, spare=hooks.spare)
+    work = work_of(
+        network, optimizer, hooks.loss, autocast=autocast, clip=clip, spare=hooks.spare, forward=hooks.forward
+    )
     take = (
         eager(work, optimizer) if hooks.recording is None else Recorded(work, optimizer, network, tell=hooks.recording)
     )

@@ -51,6 +51,7 @@ def work_of(
     autocast: Callable[[], AbstractContextManager[object]],
     clip: float,
     spare: Callable[[], bool] = lambda: False,
+    forward: Callable[[Tensor], Any] | None = None,
 ) -> Work:
     """Make the step of a network.
 
@@ -62,17 +63,18 @@ def work_of(
         clip: largest norm of the gradient.
         spare: called where there is no memory for a step: makes the network need less with the same result, or says
             that it cannot. The step is taken again then.
+        forward: runs the network; None stands for the network itself.
 
     Raises:
         PlanError: by the step, if there is no memory for it and none to spare.
         StepLeft: by the step, see `leaving`.
     """
-    buffers = list(network.buffers())
+    buffers, run = list(network.buffers()), forward or network
 
     def descend(batch: Batch) -> Tensor:
         images, *truth = batch
         with autocast():
-            logits: Any = network(images)
+            logits: Any = run(images)
         cost = loss(logits, *truth)
         optimizer.zero_grad(set_to_none=True)
         cost.backward()  # type: ignore[no-untyped-call]

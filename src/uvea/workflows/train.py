@@ -39,6 +39,7 @@ from uvea.datasets.survey import read_image, read_mask
 from uvea.errors import ModelError, PlanError, is_out_of_memory
 from uvea.evaluation import CaseScore, summarise, write_csv
 from uvea.models.build import build_network
+from uvea.models.compiled import compiled
 from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks, repeatable
 from uvea.models.start import start_from
 from uvea.models.unet import UNet, recompute
@@ -360,6 +361,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     placed = precision.prepare(network.to(run.device))
     assert isinstance(placed, nn.Module)
     recorded = _can_be_recorded(placed, plan, run.device)
+    forward = compiled(placed) if plan.compile else None
     optimizer = optimizer_of(placed, plan, precision, recorded=recorded)
     average = Average(placed, plan.ema) if plan.ema else None
     space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
@@ -425,7 +427,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
             try:
                 with (
                     Ahead(make, device=run.device, threads=loaders, depth=max(BATCHES_AHEAD, loaders)) as batch,
-                    nullcontext() if recorded else leaving(placed, lambda: bool(asked)),
+                    nullcontext() if recorded or plan.compile else leaving(placed, lambda: bool(asked)),
                 ):
                     hooks = Hooks(
                         batch=batch,
@@ -439,6 +441,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
                         stop=lambda: bool(asked),
                         keep=pace.due,
                         spare=partial(_spare, placed, listen),
+                        forward=forward,
                         recording=(lambda text: listen(Message(text, "warning"))) if recorded else None,
                     )
                     progress = run_loop(
