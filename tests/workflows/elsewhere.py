@@ -34,6 +34,7 @@ from uvea.training.muon import Muon
 from uvea.training.step import eager, work_of
 from uvea.workflows import model as model_workflow
 from uvea.workflows import train as train_workflow
+from uvea.workflows import train_arrays as arrays_workflow
 
 DEVICE = torch.device("privateuseone", 0)
 aten = torch.ops.aten
@@ -126,7 +127,7 @@ def registered() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def elsewhere(registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings and models are put there; torch offers no random numbers on such devices."""
-    for workflow in (train_workflow, model_workflow):
+    for workflow in (train_workflow, model_workflow, arrays_workflow):
         monkeypatch.setattr(workflow, "find_device", lambda wanted=None: DEVICE)
     monkeypatch.setattr(intensity, "generator_of", lambda device, *, seed: torch.Generator().manual_seed(seed))
     waits.clear()
@@ -164,6 +165,20 @@ def test_a_training_and_a_prediction_leave_nothing_on_the_processor(cases, tiny,
     assert {weight.device for weight in model.networks[0].parameters()} == {DEVICE}
     shape = (3, *size) if kind == "rgb" else size
     assert model.predict(np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)).shape == shape
+
+
+def test_arrays_and_ensembles_leave_nothing_on_the_processor(cases, tiny, tmp_path):
+    """The small network of courses, and two folds that look at mirrored copies."""
+    x = np.random.default_rng(0).random((8, 16, 16)).astype(np.float32)
+    found = uvea.train(x, x > 0.5, preset="mini", batch_size=4, epochs=2, augment=1, validation=0.25)
+    assert {weight.device for weight in found.model.networks[0].parameters()} == {DEVICE}
+    assert found.model.predict(x[0]).shape == (16, 16)
+
+    plan = {"width": "4,8", "patch": "16,16", "batch": "2", "precision": "float32", "tile": "24,24", "overlap": "4,4"}
+    model = tiny(cases(tmp_path / "data"), tmp_path / "model", overrides={**plan, "norm": "instance"}, folds=2)
+    image = np.random.default_rng(0).integers(0, 255, (70, 50)).astype(np.uint8)
+    for mirror in (False, True):
+        assert model.predict(image, mirror=mirror).shape == (70, 50)
 
 
 @pytest.mark.parametrize("shape", [(60, 50), (20, 40, 30)], ids=["images", "volumes"])
