@@ -133,7 +133,7 @@ def training_tools(shape: Sequence[int], work: Path, *, device: str, quick: bool
     return {
         "uvea, step": Tool(job="ours:standard_steps", settings=given),
         "uvea, whole training": Tool(job="ours:whole_training", settings=whole),
-        "uvea, compiled": Tool(job="ours:whole_training", settings={**whole, "overrides": {**plan, "compile": "yes"}}),
+        "uvea, compiled": Tool(job="ours:whole_training", settings={**whole, "overrides": {**plan, "compiled": "yes"}}),
         "plain PyTorch, float32": Tool(job="peers_torch:plain_steps", settings=given, peer=True),
         "plain PyTorch, bfloat16": Tool(job="peers_torch:plain_steps", settings=low, peer=True),
         "MONAI BasicUNet, bfloat16": Tool(job=monai, settings={**low, "kind": "BasicUNet"}, peer=True),

@@ -44,5 +44,5 @@ def test_what_cannot_be_compiled_is_one_line_with_the_way_out(monkeypatch):
         raise RuntimeError("no\ncompiler")
 
     monkeypatch.setattr(torch, "compile", partial(COMPILE, backend=broken))
-    with pytest.raises(PlanError, match="cannot be compiled for cpu.*no compiler.*\n.*without --set compile"):
+    with pytest.raises(PlanError, match="cannot be compiled for cpu.*no compiler.*\n.*without --set compiled"):
         compiled(torch.nn.Conv2d(1, 1, 3))(torch.rand(1, 1, 8, 8))

@@ -26,6 +26,11 @@ ALLOWED_MODULES = {
     "models/device.py": {"ctypes"},
 }
 
+ALLOWED_CALLS = {
+    # Of networks of ours, where somebody asks for it: no text takes part.
+    "models/compiled.py": {"torch.compile"},
+}
+
 NAMES = {"eval", "exec", "compile", "__import__", "breakpoint", "input"}
 """Built-in functions that run text."""
 
@@ -102,8 +107,9 @@ def test_no_module_that_runs_code_or_opens_connections_is_imported():
 
 
 def test_no_text_is_run_and_no_object_loaded():
-    """Neither by a built-in function nor by one of os or torch."""
-    assert [f"{name}:{place}" for name, tree in trees() for place in run_or_loaded(tree)] == []
+    """Neither by a built-in function nor by one of os or torch; the exceptions are listed with their reason."""
+    found = {name: {place.split()[1] for place in run_or_loaded(tree)} for name, tree in trees()}
+    assert {name: calls for name, calls in found.items() if calls} == ALLOWED_CALLS
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_compiled_training_gives_the_same_model(gray_data, gray_model, tiny, t
     trace_only = partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", lambda network, **settings: made.append(1) or trace_only(network, **settings))
     usual = {"width": "4,8", "patch": "16,16", "batch": "2", "precision": "float32", "tile": "24,24", "overlap": "4,4"}
-    model = tiny(gray_data, tmp_path / "model", overrides={**usual, "compile": "yes"})
+    model = tiny(gray_data, tmp_path / "model", overrides={**usual, "compiled": "yes"})
     assert made == [1]
     for one, other in zip(model.networks[0].parameters(), gray_model.networks[0].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -31,7 +31,7 @@ def compiled(network: nn.Module) -> Forward:
             problem = " ".join(str(error).split())[:200]
             raise PlanError(
                 f"the network cannot be compiled for {images.device}: {problem}",
-                hint="train again with --overwrite and without --set compile",
+                hint="train again with --overwrite and without --set compiled",
             ) from None
 
     return forward

@@ -153,7 +153,7 @@ class Plan(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"]
     """"auto": measured at the start of the training, see the history."""
 
-    compile: bool = False
+    compiled: bool = False
     """Whether `torch.compile` makes the network's passes: fewer kernels, after a minute or more at the start."""
 
     deterministic: bool = False

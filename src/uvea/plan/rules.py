@@ -196,7 +196,9 @@ def decide(
     settle("rotation", lambda: _rotation(mirror, dims))
     settle("rotate90", lambda: _rotate90(fingerprint, mirror, grid, dims))
     settle("precision", lambda: ("auto", "float32 and bfloat16 are compared on this machine when training starts"))
-    settle("compile", lambda: (False, "takes a minute or more before the first step, and gains nothing on a processor"))
+    settle(
+        "compiled", lambda: (False, "takes a minute or more before the first step, and gains nothing on a processor")
+    )
     settle("deterministic", lambda: (False, "makes a GPU repeat to the bit, and slower; a processor repeats anyway"))
     settle("tile", lambda: _fitting_tile(_tiles(patch, gpu=gpu), network, patch, machine))
     settle("overlap", lambda: _overlap(values["tile"], patch))

@@ -361,7 +361,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     placed = precision.prepare(network.to(run.device))
     assert isinstance(placed, nn.Module)
     recorded = _can_be_recorded(placed, plan, run.device)
-    forward = compiled(placed) if plan.compile else None
+    forward = compiled(placed) if plan.compiled else None
     optimizer = optimizer_of(placed, plan, precision, recorded=recorded)
     average = Average(placed, plan.ema) if plan.ema else None
     space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
@@ -427,7 +427,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
             try:
                 with (
                     Ahead(make, device=run.device, threads=loaders, depth=max(BATCHES_AHEAD, loaders)) as batch,
-                    nullcontext() if recorded or plan.compile else leaving(placed, lambda: bool(asked)),
+                    nullcontext() if recorded or plan.compiled else leaving(placed, lambda: bool(asked)),
                 ):
                     hooks = Hooks(
                         batch=batch,
