@@ -191,8 +191,8 @@ def as_markdown(day: str, runs: Sequence[Run]) -> str:
         "",
         "Written by `benchmarks/ablation.py`. Mean Dice of the held-back cases after trainings of the same time, last",
         "weights. Against the defaults: the mean over the seeds, with the smallest and largest; bold where all seeds",
-        "agree on the sign, which chance alone brings about once in four times with three seeds. All rows have the same",
-        "trainings by the defaults beside them: where these were lucky or not, all rows are too low or too high.",
+        "agree on the sign, which chance alone brings about once in four times with three seeds. All rows have",
+        "the same trainings by the defaults beside them: where these were lucky or not, all rows are too low or high.",
     ]
     newest = {(run["data"], run["minutes"], run["quick"], run["variant"], run["seed"]): run for run in runs}
     for data, minutes, quick in dict.fromkeys(key[:3] for key in newest):
