@@ -110,9 +110,10 @@ Call = Callable[[Sequence[str]], Finished]
 
 
 def drawn(names: Sequence[str], fold: int) -> list[str]:
-    """A seeded fifth of the names: the first of a permutation, the same on every machine."""
+    """A seeded fifth of the names, the same on every machine: the first of a permutation, for fold 2 the second."""
     order = np.random.default_rng(SEED).permutation(len(names))
-    return sorted(names[i] for i in order[: round(SHARE * len(names))])
+    first, last = (round(SHARE * number * len(names)) for number in (fold - 1, fold))
+    return sorted(names[i] for i in order[first:last])
 
 
 ROWS = (

@@ -4,19 +4,22 @@
 
 Nothing of held/ is seen before a model is done: uvea and StarDist take their validation cases, on which they choose
 weights and settings of decoding, out of train/. Beside that: how long decoding takes, and whether tiles change it.
+With all five folds every real image is held back once, and their objects are scored together.
 
     python benchmarks/objects.py
     python benchmarks/objects.py --only nuclei --quick
+    python benchmarks/objects.py --only dsb2018_stage1 --tool uvea --fold 1 2 3 4 5
 """
 
 import argparse
+import csv
 import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -43,10 +46,17 @@ from turns import (
 LEVELS = ("ap_50", "ap_70", "ap_75", "ap_90", "mean_ap")
 """Scores of the table, pooled over the held-back images."""
 
+COUNTED = tuple(f"ap_{level}" for level in range(50, 100, 5))
+"""Scores of which true positives are counted again, to put folds together; their mean is the mean AP."""
+
+FOLDS = 5
+
 OURS, PLAIN, STARDIST = "uvea", "uvea, classes and components", "StarDist"
 
 DECODING = "decoding"
 """The part without a training."""
+
+HEADINGS = "tool|AP 0.50|AP 0.70|AP 0.75|AP 0.90|mean AP|Dice|training s|prediction s|reached"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +67,26 @@ class Data:
     goals: dict[str, float]
     """By score, for ten minutes."""
 
-    fill: Callable[[Path, "Data", argparse.Namespace], None]
-    """Make train/ and held/, each with images/ and masks/ of equal names."""
+    fill: Callable[[Path, "Data", int, argparse.Namespace], None]
+    """Make train/ and held/ of a fold, each with images/ and masks/ of equal names."""
 
     dims: int = 2
     held: int = 0
     trained: int = 0
     """Images, where they are made."""
 
+    folds: int = 1
+    """Into which the images can be parted."""
 
-def shared(folder: Path, data: Data, asked: argparse.Namespace) -> None:
-    """Links to a dataset with images/ and masks/; a seeded fifth is held back."""
+
+def shared(folder: Path, data: Data, fold: int, asked: argparse.Namespace) -> None:
+    """Links to a dataset with images/ and masks/; a seeded fifth is held back, for each fold another one."""
     source = (asked.data_root / data.name).resolve()
     if not (source / "images").is_dir():
         raise BenchmarkError(f"no {data.name} in {asked.data_root}: give --data-root, or set UVEA_DATA")
     names = sorted(path.name for path in (source / "images").iterdir() if path.name[0] != ".")
     names = names[:: 12 if asked.quick else 1]
-    held = set(drawn(names, 1))
+    held = set(drawn(names, fold))
     for name in names:
         for kind in ("images", "masks"):
             link = folder / ("held" if name in held else "train") / kind / name
@@ -81,7 +94,7 @@ def shared(folder: Path, data: Data, asked: argparse.Namespace) -> None:
             link.symlink_to(source / kind / name)
 
 
-def made(folder: Path, data: Data, asked: argparse.Namespace) -> None:
+def made(folder: Path, data: Data, fold: int, asked: argparse.Namespace) -> None:
     """Synthetic nuclei that touch, numbered."""
     from uvea.datasets.synthetic import make
     from uvea.images import write
@@ -99,7 +112,7 @@ def made(folder: Path, data: Data, asked: argparse.Namespace) -> None:
 
 
 DATA = (
-    Data(name="dsb2018_stage1", goals={"ap_50": 0.80, "ap_70": 0.68, "ap_90": 0.25}, fill=shared),
+    Data(name="dsb2018_stage1", goals={"ap_50": 0.80, "ap_70": 0.68, "ap_90": 0.25}, fill=shared, folds=FOLDS),
     Data(name="nuclei", goals={"ap_50": 0.95, "ap_75": 0.85}, fill=made, trained=80, held=20),
     Data(name="nuclei3d", goals={"ap_50": 0.95, "ap_75": 0.85}, fill=made, dims=3, trained=32, held=8),
 )
@@ -113,21 +126,28 @@ def main() -> int:
     setting = setting_of(asked)
     runs: list[Run] = []
     for data in [data for data in DATA if data.name in (asked.only or [data.name])]:
-        with tempfile.TemporaryDirectory(prefix="uvea-objects-", dir=asked.work) as work:
-            folder = Path(work)
-            data.fill(folder, data, asked)
-            found = {"part": data.name, "minutes": asked.minutes, "tools": {}}
-            for name in asked.tool or (OURS, PLAIN, STARDIST):
-                log(f"{data.name}: {name}, {asked.minutes:g} minutes")
-                found["tools"][name] = entry = _tried(name, folder, data, asked, setting)
-                log(f"{data.name}: {name}: {entry.get('error') or _figures(entry)}")
-            runs.append({**begun(asked), **found})
+        for fold in [fold for fold in asked.fold if fold <= data.folds]:
+            with tempfile.TemporaryDirectory(prefix="uvea-objects-", dir=asked.work) as work:
+                runs.append(_all_tools(Path(work), data, fold, asked, setting))
+            # At once: the next takes minutes, and may be broken off.
+            record("objects", runs[-1:], asked, page)
     if DECODING in (asked.only or [DECODING]):
         sizes = [256, 512] if asked.quick else [2048, 4096, 8192, 16384]
         jobs = {f"{size}": Tool(job="ours_objects:decoding", settings={"size": size}) for size in sizes}
         runs.append({**begun(asked), "part": DECODING, "tools": in_turns(jobs, setting, repeat=asked.repeat)})
-    record("objects", runs, asked, page)
+        record("objects", runs[-1:], asked, page)
     return exit_code([entry for run in runs for entry in run["tools"].values()])
+
+
+def _all_tools(folder: Path, data: Data, fold: int, asked: argparse.Namespace, setting: Setting) -> Run:
+    """One fold of a dataset with each tool that is asked for."""
+    found: Run = {**begun(asked), "part": data.name, "fold": fold, "minutes": asked.minutes, "tools": {}}
+    data.fill(folder, data, fold, asked)
+    for name in asked.tool or (OURS, PLAIN, STARDIST):
+        log(f"{data.name}, fold {fold}: {name}, {asked.minutes:g} minutes")
+        found["tools"][name] = entry = _tried(name, folder, data, asked, setting)
+        log(f"{data.name}: {name}: {entry.get('error') or _figures(entry)}")
+    return found
 
 
 def _tried(name: str, folder: Path, data: Data, asked: argparse.Namespace, setting: Setting) -> Run:
@@ -153,7 +173,7 @@ def _ours(name: str, folder: Path, asked: argparse.Namespace, setting: Setting) 
         "predict_seconds": predicted.seconds,
         "peak_bytes": trained.peak_memory_bytes,
         "after": json.loads((model / "postprocessing.json").read_text())["decoding"],
-        "scores": _scores(folder, masks, setting),
+        **_scores(folder, masks, setting),
     }
     if name == OURS:
         image = max((folder / "held" / "images").iterdir(), key=lambda path: path.stat().st_size)
@@ -188,11 +208,14 @@ def _stardist(folder: Path, data: Data, asked: argparse.Namespace, setting: Sett
             image = read(folder / "held" / "images" / name)
             ids = found[name].astype(np.uint16)
             write(masks / f"{Path(name).stem}.tif", image.with_array(ids[None]))
-    return {**done, "seconds": done["training_seconds"], "scores": _scores(folder, masks, setting)}
+    return {**done, "seconds": done["training_seconds"], **_scores(folder, masks, setting)}
 
 
-def _scores(folder: Path, masks: Path, setting: Setting) -> dict[str, dict[str, float]]:
-    """Pooled scores and means over images, by metric. Masks of classes are taken apart into connected pieces."""
+def _scores(folder: Path, masks: Path, setting: Setting) -> Run:
+    """Pooled scores and means over images, by metric, and what was counted in each image.
+
+    Masks of classes are taken apart into connected pieces.
+    """
     only = folder / f"{masks.name}-only"
     only.mkdir()
     for path in masks.iterdir():
@@ -203,7 +226,43 @@ def _scores(folder: Path, masks: Path, setting: Setting) -> dict[str, dict[str, 
     succeeded(command([*words, "--out", str(out), "--quiet"], setting))
     summary = json.loads((out / "summary.json").read_text())
     metrics = summary["foreground"]
-    return {name: {"pooled": metrics[name]["pooled"], "mean": metrics[name]["mean"]} for name in (*LEVELS, "dice")}
+    scores = {name: {"pooled": metrics[name]["pooled"], "mean": metrics[name]["mean"]} for name in (*LEVELS, "dice")}
+    return {"scores": scores, "images": _counts(out / "scores.csv")}
+
+
+def _counts(path: Path) -> dict[str, dict[str, float]]:
+    """Of each image in a table of scores: objects, those predicted, Dice, and true positives at each level."""
+    found: dict[str, dict[str, float]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["label"] != "0" and row["metric"] in ("objects", "objects_predicted", "dice", *COUNTED):
+                found.setdefault(row["case"], {})[row["metric"]] = float(row["value"])
+    for image in found.values():
+        count = image["objects"] + image["objects_predicted"]
+        for name in COUNTED:
+            # AP = TP / (count - TP)
+            image[name] = float(round(image[name] * count / (1 + image[name])))
+    return found
+
+
+def together(images: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Scores as `_scores` gives them of images that were counted, in whatever folds they were."""
+    count = sum(image["objects"] + image["objects_predicted"] for image in images)
+    positives = {name: sum(image[name] for image in images) for name in COUNTED}
+    pooled = {name: tp / (count - tp) if count > tp else 1.0 for name, tp in positives.items()}
+    means = {
+        name: fmean(
+            image[name] / rest if (rest := image["objects"] + image["objects_predicted"] - image[name]) else 1.0
+            for image in images
+        )
+        for name in COUNTED
+    }
+    dice = fmean(image["dice"] for image in images)
+    return {
+        **{name: {"pooled": pooled[name], "mean": means[name]} for name in COUNTED},
+        "mean_ap": {"pooled": fmean(pooled.values()), "mean": fmean(means.values())},
+        "dice": {"pooled": dice, "mean": dice},
+    }
 
 
 def _figures(entry: Run) -> str:
@@ -211,8 +270,11 @@ def _figures(entry: Run) -> str:
 
 
 def page(day: str, runs: Sequence[Run]) -> str:
-    """The tables of a day: the newest run of each dataset, number of minutes and set of tools."""
-    newest = {(run["part"], run.get("minutes"), run["quick"], tuple(run.get("tools", ()))): run for run in runs}
+    """The tables of a day: the newest run of each dataset, fold, number of minutes and set of tools."""
+    newest = {
+        (run["part"], run.get("minutes"), run["quick"], tuple(run.get("tools", ())), run.get("fold", 1)): run
+        for run in runs
+    }
     lines = [
         f"# Objects, {day}",
         "",
@@ -229,10 +291,9 @@ def page(day: str, runs: Sequence[Run]) -> str:
             ]
         else:
             said = ", ".join(f"{name.replace('ap_', 'AP 0.')} {goal:.2f}" for name, goal in goals.items())
-            lines += ["", f"## {run['part']}, {run['minutes']:g} minutes", "", f"Goals: {said}.", ""]
-            lines += table(
-                "tool|AP 0.50|AP 0.70|AP 0.75|AP 0.90|mean AP|Dice|training s|prediction s|reached", _rows(run, goals)
-            )
+            fold = f", fold {run['fold']}" if run.get("fold", 1) > 1 else ""
+            lines += ["", f"## {run['part']}, {run['minutes']:g} minutes{fold}", "", f"Goals: {said}.", ""]
+            lines += table(HEADINGS, _rows(run, goals))
             tiles = run["tools"].get(OURS, {}).get("tiles")
             if tiles:
                 lines += [
@@ -240,7 +301,25 @@ def page(day: str, runs: Sequence[Run]) -> str:
                     f"Tiles against the whole image: AP at 0.90 {tiles['agreement']:.4f}, {tiles['objects']} objects.",
                 ]
         lines += about(run)
+    for key in dict.fromkeys(key[:-1] for key in newest):
+        folds = [run for place, run in newest.items() if place[:-1] == key]
+        if len(folds) == FOLDS:
+            goals = next(data.goals for data in DATA if data.name == key[0])
+            lines += ["", f"## {key[0]}, {key[1]:g} minutes, all {FOLDS} folds together", ""]
+            lines += table(HEADINGS, _rows(_joined(folds), goals))
     return "\n".join(lines) + "\n"
+
+
+def _joined(folds: Sequence[Run]) -> Run:
+    """One run of the images of all folds; seconds are means. A tool that failed in one is left out."""
+    tools: Run = {}
+    for name in folds[0]["tools"]:
+        entries = [run["tools"][name] for run in folds]
+        if all("images" in entry for entry in entries):
+            seconds = {key: fmean(entry[key] for entry in entries) for key in ("seconds", "predict_seconds")}
+            images = [image for entry in entries for image in entry["images"].values()]
+            tools[name] = {"scores": together(images), **seconds}
+    return {"tools": tools}
 
 
 def _rows(run: Run, goals: dict[str, float]) -> list[list[str]]:
@@ -280,6 +359,8 @@ def _arguments() -> argparse.Namespace:
         "--only", nargs="+", choices=[*(one.name for one in DATA), DECODING], metavar="PART", help="some parts"
     )
     parser.add_argument("--tool", nargs="+", choices=[OURS, PLAIN, STARDIST], metavar="TOOL", help="some tools")
+    folds = range(1, FOLDS + 1)
+    parser.add_argument("--fold", nargs="+", type=int, choices=folds, default=[1], help="of real images; 1")
     parser.add_argument("--minutes", type=float, help="of each training; 10, or 0.2 with --quick")
     parser.add_argument("--work", type=Path, metavar="DIR", help="for temporary folders")
     asked = parser.parse_args()
