@@ -4,9 +4,10 @@
     python benchmarks/ablation.py --only msd_hippocampus --minutes 2 --choice optimizer loss
 
 Every training is a `uvea train` in a process of its own; its last weights are scored on held-back cases by
-`uvea.metrics`. The plan of the first one, with no setting, says what the others are to change. Seeds are the outer
-loop, so that a machine that gets slower does so for all. A training that today's results have from the same commit is
-not run again: what was broken off can be started again.
+`uvea.metrics`. The plan of the first one, with no setting, says what the others are to change. With the first seed they
+are trained by the clock; with the others for as many steps as that gave, so that only the first needs a machine with
+nothing else to do. Settings that cannot change the cost of a step get equal steps. A training that today's results have
+from the same commit is not run again: what was broken off can be started again.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from accuracy import ROOT, BenchmarkError, log, steps_of
@@ -54,6 +55,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Settings that are tried with these values, where the plan has another one."""
 
+CHEAP = ("learning rate", "schedule", "ema", "augment", "clean_finish")
+"""Choices that do not change what a step costs: only chance would give them more or fewer of them."""
+
 SCALED = ("learning rate", "schedule", "batch", "patch", "width")
 """Choices of which what is tried follows from the plan."""
 
@@ -74,13 +78,39 @@ def main(words: Sequence[str] | None = None) -> int:
     for data in chosen:
         with tempfile.TemporaryDirectory(prefix="uvea-ablation-") as work:
             ready = prepared(data, Path(work), root=asked.data_root, quick=asked.quick)
-            for seed in range(asked.repeat):
-                runs += ablate(ready, Path(work), asked, setting, seed=seed)
+            first = ablate(ready, Path(work), asked, setting, seed=0)
+            runs += first
+            for seed in range(1, asked.repeat):
+                runs += ablate(ready, Path(work), asked, setting, seed=seed, steps=equal_steps(first))
     return exit_code(runs)
 
 
-def ablate(ready: Prepared, work: Path, asked: argparse.Namespace, setting: Setting, *, seed: int) -> list[Run]:
-    """All trainings with one seed, each recorded as soon as it is done."""
+def equal_steps(runs: Sequence[Run]) -> dict[str, int]:
+    """How many steps each variant gets, by trainings for equal times; those whose steps cost the same get the same."""
+    done = [run for run in runs if "error" not in run]
+    alike = [run["steps"] for run in done if run["choice"] in ("", *CHEAP)]
+    return {run["variant"]: round(median(alike)) if run["choice"] in ("", *CHEAP) else run["steps"] for run in done}
+
+
+def ablate(
+    ready: Prepared,
+    work: Path,
+    asked: argparse.Namespace,
+    setting: Setting,
+    *,
+    seed: int,
+    steps: Mapping[str, int] | None = None,
+) -> list[Run]:
+    """All trainings with one seed, each recorded as soon as it is done.
+
+    Args:
+        ready: the dataset.
+        work: for temporary folders.
+        asked: what was said on the command line.
+        setting: of the processes.
+        seed: of the trainings.
+        steps: of each variant; None trains by the clock.
+    """
     entry = {**begun(asked), "data": ready.data.name, "seed": seed, "minutes": asked.minutes}
     keys = ("data", "seed", "minutes", "commit", "quick")
     known = {
@@ -96,7 +126,13 @@ def ablate(ready: Prepared, work: Path, asked: argparse.Namespace, setting: Sett
         log(f"{ready.data.name}: {variant}, seed {seed}")
         found = {**entry, "variant": variant, "choice": choice, "settings": dict(settings)}
         try:
-            found |= train(ready, work, settings, setting, minutes=asked.minutes, seed=seed)
+            if steps is None:
+                budget = ("--minutes", f"{asked.minutes:.6g}")
+            elif variant in steps:
+                budget = ("--steps", str(steps[variant]))
+            else:
+                raise BenchmarkError("it failed with the first seed")
+            found |= train(ready, work, settings, setting, budget=budget, seed=seed)
             log(f"  Dice {found['dice']:.4f} after {found['steps']} steps")
         except BenchmarkError as error:
             log(f"  {error}")
@@ -115,7 +151,7 @@ def ablate(ready: Prepared, work: Path, asked: argparse.Namespace, setting: Sett
 
 
 def train(
-    ready: Prepared, work: Path, settings: Mapping[str, str], setting: Setting, *, minutes: float, seed: int
+    ready: Prepared, work: Path, settings: Mapping[str, str], setting: Setting, *, budget: tuple[str, str], seed: int
 ) -> Run:
     """One training, scored with its last weights.
 
@@ -125,7 +161,7 @@ def train(
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=work))
     model = folder / "model"
     chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    words = ["train", str(ready.folder), "--out", str(model), "--minutes", f"{minutes:.6g}", "--seed", str(seed), "-q"]
+    words = ["train", str(ready.folder), "--out", str(model), *budget, "--seed", str(seed), "-q"]
     done = succeeded(command([*words, *chosen], setting))
     dice = last_dice(ready, folder, setting)
     plan = json.loads((model / "plan.json").read_text())
@@ -189,10 +225,11 @@ def as_markdown(day: str, runs: Sequence[Run]) -> str:
     lines = [
         f"# What the choices of the plan are worth, {day}",
         "",
-        "Written by `benchmarks/ablation.py`. Mean Dice of the held-back cases after trainings of the same time, last",
-        "weights. Against the defaults: the mean over the seeds, with the smallest and largest; bold where all seeds",
-        "agree on the sign, which chance alone brings about once in four times with three seeds. All rows have",
-        "the same trainings by the defaults beside them: where these were lucky or not, all rows are too low or high.",
+        "Written by `benchmarks/ablation.py`. Mean Dice of the held-back cases with the last weights. The first seed",
+        "is trained for the same time with every setting, the others for as many steps as that gave. Against the",
+        "defaults: the mean over the seeds, with the smallest and largest; bold where all seeds agree on the sign,",
+        "which chance alone brings about once in four times with three seeds. All rows have the same trainings by",
+        "the defaults beside them: where these were lucky or not, all rows are too low or high.",
     ]
     newest = {(run["data"], run["minutes"], run["quick"], run["variant"], run["seed"]): run for run in runs}
     for data, minutes, quick in dict.fromkeys(key[:3] for key in newest):

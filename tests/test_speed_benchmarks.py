@@ -508,8 +508,9 @@ def test_an_ablation_pairs_seeds_and_goes_on_where_it_was_broken_off(tmp_path, m
     """Bold only where both seeds agree; a training on record is not run again, one that failed is."""
     made = []
 
-    def train(ready, work, settings, setting, *, minutes, seed):
+    def train(ready, work, settings, setting, *, budget, seed):
         made.append((dict(settings), seed))
+        assert budget == (("--steps", "100") if seed else ("--minutes", "1"))
         if settings.get("optimizer") and len(made) < 9:
             raise ablation.BenchmarkError("no room")
         gain = {"dice_and_cross_entropy": 0, "cross_entropy": 0.1, "soft_dice": 0.1 - 0.2 * seed, "focal": -0.1}
@@ -522,7 +523,8 @@ def test_an_ablation_pairs_seeds_and_goes_on_where_it_was_broken_off(tmp_path, m
         out=tmp_path, minutes=1.0, choice=["loss", "optimizer"], quick=False, threads=1, repeat=2, note=""
     )
     for seed in (0, 1):
-        runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=seed)
+        steps = {run["variant"]: 100 for run in runs} if seed else None
+        runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=seed, steps=steps)
         assert [run["variant"] for run in runs][:2] == ["defaults", "loss cross entropy"] and len(runs) == 5
     assert len(made) == 10 and "error" not in runs[-1]
     runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=0)
@@ -532,6 +534,14 @@ def test_an_ablation_pairs_seeds_and_goes_on_where_it_was_broken_off(tmp_path, m
     assert "| loss cross entropy | 2 | 0.6000 | **+0.1000 (+0.1000 to +0.1000)** | 100 |" in text
     assert "| loss soft dice | 2 | 0.5000 | +0.0000 (-0.1000 to +0.1000) | 100 |" in text
     assert "| defaults | 2 | 0.5000 |  | 100 |" in text and "batch 2, patch 64×64" in text
+
+
+def test_settings_that_cost_nothing_get_equal_steps():
+    """The clock gave 90, 100 and 140 by chance; a batch of twice the size takes longer. What failed gets none."""
+    clock = [("defaults", "", 100), ("rate 1", "learning rate", 90), ("ema 0", "ema", 140), ("batch 4", "batch", 55)]
+    runs = [{"variant": name, "choice": choice, "steps": steps} for name, choice, steps in clock]
+    found = ablation.equal_steps([*runs, {"variant": "ema 1", "choice": "ema", "error": "no room"}])
+    assert found == {"defaults": 100, "rate 1": 100, "ema 0": 100, "batch 4": 55}
 
 
 def test_scaling_runs_every_command_and_keeps_what_failed(tmp_path, monkeypatch):
