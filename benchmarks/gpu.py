@@ -112,6 +112,7 @@ def training_tools(shape: Sequence[int], work: Path, *, device: str, quick: bool
     steps = 2 if quick else 20
     given: dict[str, Any] = {"dims": dims, "shape": list(shape), "steps": steps, "device": device, "widths": widths}
     low = {**given, "autocast": True}
+    last = {**low, "channels_last": True}
     kind = "nuclei" if dims == 2 else "blobs"
     size = tuple(max(length, 32) for length in shape[2:])
     write_dataset(work / "data", kind=kind, count=6, seed=1, size=size)
@@ -136,6 +137,7 @@ def training_tools(shape: Sequence[int], work: Path, *, device: str, quick: bool
         "uvea, compiled": Tool(job="ours:whole_training", settings={**whole, "overrides": {**plan, "compiled": "yes"}}),
         "plain PyTorch, float32": Tool(job="peers_torch:plain_steps", settings=given, peer=True),
         "plain PyTorch, bfloat16": Tool(job="peers_torch:plain_steps", settings=low, peer=True),
+        "plain PyTorch, bfloat16 channels-last": Tool(job="peers_torch:plain_steps", settings=last, peer=True),
         "MONAI BasicUNet, bfloat16": Tool(job=monai, settings={**low, "kind": "BasicUNet"}, peer=True),
         "MONAI DynUNet, bfloat16": Tool(job=monai, settings={**low, "kind": "DynUNet"}, peer=True),
         "nnU-Net, whole training": Tool(
@@ -158,8 +160,10 @@ def as_markdown(day: str, runs: Sequence[Run]) -> str:
     lines = [
         f"# GPU, {day}",
         "",
-        "Written by `benchmarks/gpu.py`. Medians over the turns, with the smallest and largest; memory is the most",
-        "that torch had taken of the GPU. The bare step: the network of the same plan on random data, there, too.",
+        "Written by `benchmarks/gpu.py`. Medians over the turns, with the smallest and largest. Memory: the most that",
+        "tensors took of the GPU, and the most that torch held for them. Steps are recorded as a CUDA graph, or eager:",
+        "one kernel after the other. The bare step: the network of the same plan alone, on random data that is there",
+        "already, in the precision of the training and recorded where that is.",
     ]
     for (kind, dims), run in newest.items():
         what = "Training" if kind == "train" else "Prediction"
@@ -172,19 +176,35 @@ def _training(run: Run) -> list[str]:
     rows, said = [], []
     for name, entry in run["tools"].items():
         if "error" in entry:
-            rows.append([name, entry["error"], "", "", ""])
+            rows.append([name, entry["error"], *[""] * 6])
             continue
         seconds = seconds_per_step(entry)
         batch = entry.get("batch", run["shape"][0])
         pixels = batch * prod(entry.get("patch") or entry["turns"][0].get("patch") or run["shape"][2:])
         flops = f"{entry['step_flops'] / seconds / 1e12:.1f}" if "step_flops" in entry else ""
-        memory = gib(entry["device_peak_bytes"]) if "device_peak_bytes" in entry else ""
-        rows.append([name, f"{1 / seconds:.2f}", f"{pixels / seconds / 1e6:.1f}", flops, memory])
+        speed = [f"{1 / seconds:.2f}", f"{pixels / seconds / 1e6:.1f}", flops]
+        manners = in_words(entry, "manner")
+        how = [", ".join(in_words(entry, "runs_in")), ", ".join(text.split(":")[0] for text in manners)]
+        rows.append([name, *speed, *how, *_memory(entry)])
+        reasons = (*in_words(entry, "precision")[:1], *manners)
+        said += [f"- {name}: {text}." for text in reasons if ":" in text]
         if "bare_seconds" in entry:
             over = entry["seconds"] / entry["bare_seconds"] - 1
-            said.append(f"{name}: {over:+.1%} on the bare step of {spread(entry, 'bare_seconds')} s; goal: {GOAL:.0%}.")
-    lines = table("tool|steps per second|million pixels per second|TFLOP/s|GPU memory", rows)
-    return [*lines, "", *said]
+            bare = f"{spread(entry, 'bare_seconds')} s ({', '.join(in_words(entry, 'bare_manner'))})"
+            said.append(f"- {name}: {over:+.1%} on the bare step of {bare}; goal: {GOAL:.0%}.")
+    headings = "tool|steps per second|million pixels per second|TFLOP/s|precision|steps|GPU memory taken|held"
+    return [*table(headings, rows), "", *said]
+
+
+def in_words(entry: Run, name: str) -> list[str]:
+    """What a job said of itself when it was ready, or in its turns: each of it once."""
+    said = [fact[name] for fact in (entry, *entry["turns"]) if name in fact]
+    return list(dict.fromkeys(map(str, said)))
+
+
+def _memory(entry: Run) -> list[str]:
+    """Taken and held; empty where a job does not say it."""
+    return [gib(entry[name]) if name in entry else "" for name in ("device_peak_bytes", "device_reserved_peak_bytes")]
 
 
 def seconds_per_step(entry: Run) -> float:
@@ -199,13 +219,13 @@ def _prediction(run: Run) -> list[str]:
     ours = run["tools"].get("uvea, torch", {})
     for name, entry in run["tools"].items():
         if "error" in entry:
-            rows.append([name, entry["error"], "", "", ""])
+            rows.append([name, entry["error"], *[""] * 5])
             continue
         ratio = None if entry is ours or "error" in ours else entry["seconds"] / ours["seconds"]
-        memory = gib(entry["device_peak_bytes"]) if "device_peak_bytes" in entry else ""
         speed = f"{entry['pixels'] / entry['seconds'] / 1e6:.2f}"
-        rows.append([name, spread(entry), speed, ratio_text(ratio), memory])
-    return table("tool|seconds|million pixels per second|uvea is × as fast|GPU memory", rows)
+        runs_in = ", ".join(in_words(entry, "runs_in"))
+        rows.append([name, spread(entry), speed, ratio_text(ratio), runs_in, *_memory(entry)])
+    return table("tool|seconds|million pixels per second|uvea is × as fast|precision|GPU memory taken|held", rows)
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

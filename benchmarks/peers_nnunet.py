@@ -51,7 +51,7 @@ def predictor(*, model: str, image: str, out: str, device: str = "cpu") -> Itera
         classes = predict(pixels)
         seconds = clock.stop()
         np.save(out, classes)
-        memory = {} if device == "cpu" else {"device_peak_bytes": torch.cuda.max_memory_allocated()}
+        memory = _device_memory(device)
         yield {"seconds": seconds, "pixels": classes.size, **memory}
 
 
@@ -126,6 +126,8 @@ def iterations(*, train: str, work: str, classes: int, steps: int, device: str) 
     cases = read_cases(train)
     write_raw(Path(work) / "raw" / NAME, cases, classes)
     trainer = prepared_trainer("2d" if cases[0][2].ndim == 2 else "3d_fullres", device=device)
+    # As `nnUNetv2_train` does, which is left out here.
+    torch.backends.cudnn.benchmark = device != "cpu"
     for step in range(3):
         train_once(trainer, step)
     batch = trainer.batch_size
@@ -137,8 +139,16 @@ def iterations(*, train: str, work: str, classes: int, steps: int, device: str) 
         clock.go()
         for _ in range(steps):
             train_once(trainer, 0)
-        memory = {} if device == "cpu" else {"device_peak_bytes": torch.cuda.max_memory_allocated()}
+        memory = _device_memory(device)
         yield {"seconds": clock.stop(), "images": steps * batch, "steps": steps, **memory}
+
+
+def _device_memory(device: str) -> dict[str, int]:
+    """What tensors had at most, and what torch held for them."""
+    if device == "cpu":
+        return {}
+    taken, held = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"device_peak_bytes": taken, "device_reserved_peak_bytes": held}
 
 
 def prepared_trainer(configuration: str, *, device: str) -> Any:

@@ -3,6 +3,8 @@
 MONAI's recipes are those of its tutorials: BasicUNet with patches of 96×96, four per image and two images a step,
 Adam at 0.001 (2d_segmentation/torch/unet_training_dict.py); DynUNet with SGD at 0.01, momentum 0.99, weight decay 3e-5
 and deep supervision (modules/dynunet_pipeline). Both with DiceCELoss here.
+
+On a GPU cuDNN tries its kernels and keeps the fastest, as PyTorch's guide to performance says and MONAI's bundles do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ def plain_steps(
     steps: int,
     device: str = "cpu",
     autocast: bool = False,
+    channels_last: bool = False,
     widths: Sequence[int] = WIDTHS,
 ) -> Iterator[dict[str, Any]]:
     """A plain loop over random data with the network of the `standard` preset; a turn is `steps` steps.
@@ -37,11 +40,21 @@ def plain_steps(
         steps: in a turn.
         device: of torch.
         autocast: run the forward pass in bfloat16.
+        channels_last: lay the channels of a pixel side by side in memory, as PyTorch's guide says for autocast.
         widths: channels of each level.
     """
     network = standard(dims, in_channels=shape[1], channels=widths)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    yield from _steps(network, optimizer, _dice_and_cross_entropy, shape, steps=steps, device=device, autocast=autocast)
+    yield from _steps(
+        network,
+        optimizer,
+        _dice_and_cross_entropy,
+        shape,
+        steps=steps,
+        device=device,
+        autocast=autocast,
+        channels_last=channels_last,
+    )
 
 
 def monai_steps(
@@ -73,11 +86,16 @@ def _steps(
     steps: int,
     device: str,
     autocast: bool,
+    channels_last: bool = False,
 ) -> Iterator[dict[str, Any]]:
+    _choose_kernels(device)
     rng = torch.Generator().manual_seed(0)
     images = torch.randn(tuple(shape), generator=rng).to(device)
     labels = torch.randint(0, 2, (shape[0], *shape[2:]), generator=rng).to(device)
     network.to(device).train()
+    if channels_last:
+        layout = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
+        images, network = images.to(memory_format=layout), network.to(memory_format=layout)  # type: ignore[call-overload]
 
     def turn(count: int) -> None:
         for _ in range(count):
@@ -89,8 +107,15 @@ def _steps(
         _wait(device)
 
     turn(1)
-    yield {"parameters": _size(network), "versions": versions(), "torch_threads": torch.get_num_threads()}
+    yield {
+        "parameters": _size(network),
+        "versions": versions(),
+        "torch_threads": torch.get_num_threads(),
+        "runs_in": f"{'bfloat16' if autocast else 'float32'}{' channels-last' if channels_last else ''}",
+        "manner": "eager",
+    }
     while True:
+        _forget_memory(device)
         clock = Clock()
         clock.go()
         turn(steps)
@@ -146,11 +171,13 @@ def sliding_window(
         batch: windows at once.
         device: of torch.
     """
+    _choose_kernels(device)
     network = load(Path(model)).to(device)
     pixels = np.load(image)
     predict = _sliding(network, roi=roi, overlap=overlap, mode=mode, batch=batch, device=device)
     predict(pixels[(slice(None), *(slice(0, n) for n in roi))])
-    yield {"versions": versions(), "torch_threads": torch.get_num_threads()}
+    runs_in = "float32" if device == "cpu" else "float16"
+    yield {"versions": versions(), "torch_threads": torch.get_num_threads(), "runs_in": runs_in}
     while True:
         clock = Clock()
         clock.go()
@@ -316,10 +343,27 @@ def _size(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
+def _choose_kernels(device: str) -> None:
+    """Have cuDNN try its kernels on the first batch and keep the fastest, in all of this process."""
+    if device != "cpu":
+        torch.backends.cudnn.benchmark = True
+
+
 def _wait(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
 
 
+def _forget_memory(device: str) -> None:
+    """What torch took of a GPU before does not count from here on."""
+    if device != "cpu":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
 def _device_memory(device: str) -> dict[str, int]:
-    return {} if device == "cpu" else {"device_peak_bytes": torch.cuda.max_memory_allocated()}
+    """What tensors had at most, and what torch held for them."""
+    if device == "cpu":
+        return {}
+    taken, held = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"device_peak_bytes": taken, "device_reserved_peak_bytes": held}

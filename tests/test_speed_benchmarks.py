@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,8 +16,12 @@ import torch
 
 import uvea
 from uvea.datasets.synthetic import make, write_dataset
-from uvea.models import preset, save_weights
+from uvea.models import Precision, preset, save_weights
 from uvea.models.unet import UNet
+from uvea.training import loop
+from uvea.training.losses import build_loss
+from uvea.training.step import Recorded
+from uvea.workflows.workspace import Workspace
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MACHINE = {
@@ -256,6 +261,72 @@ def test_validations_do_not_count_as_steps():
     assert ours.step_seconds(np.cumsum([0.0, *between]).tolist()) == pytest.approx(1.0)
 
 
+@pytest.fixture
+def repeats(monkeypatch):
+    """One entry for each time that a recorded step is repeated; a function stands for a CUDA graph."""
+    done: list[int] = []
+
+    def record(work):
+        result = torch.zeros(2)
+
+        def repeat():
+            done.append(1)
+            result.copy_(work())
+
+        return repeat, result
+
+    for module in (ours, loop):
+        monkeypatch.setattr(module, "Recorded", partial(Recorded, record=record))
+    return done
+
+
+def test_the_bare_step_is_recorded_where_the_training_is(model, repeats):
+    """In its precision. Two steps are repeated, and before them the one that was recorded, to be checked."""
+    plan = Workspace(model).load_plan()
+    precision = ours._precision_of(model, plan, "cpu")
+    assert precision.reason == "float32: set by you"
+    bare = ours._bare(plan, precision, 2, "cpu", recorded=True)
+    assert len(repeats) == 3 and bare["bare_seconds"] > 0 and bare["bare_manner"] == "recorded"
+    bare = ours._bare(plan, precision, 2, "cpu", recorded=False)
+    assert len(repeats) == 3 and bare["bare_seconds"] > 0 and bare["bare_manner"] == "eager"
+
+
+def test_recorded_steps_of_the_loop_come_after_those_that_a_recording_needs(repeats):
+    """Two are asked for: four more are drawn before them, and the last of those is repeated to be checked."""
+    network = UNet(in_channels=1, classes=2, channels=(4, 8), strides=[(2, 2)], kernels=[(3, 3)] * 2, dims=2)
+    images, labels = ours._random_batch((2, 1, 8, 8), "cpu")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=torch.tensor(0.01))
+    drawn = []
+
+    def draw(step):
+        drawn.append(step)
+        return images, labels
+
+    given = {"precision": Precision(dtype="float32", channels_last=False, reason=""), "device": "cpu"}
+    loss = build_loss("dice_and_cross_entropy")
+    seconds, said = ours._loop(network, optimizer, draw, loss, 2, **given, recorded=True)
+    assert drawn == list(range(6)) and len(repeats) == 3 and seconds > 0 and not said
+    ours._loop(network, optimizer, draw, loss, 2, **given, recorded=False)
+    assert len(drawn) == 8 and len(repeats) == 3
+
+
+def test_cudnn_tries_its_kernels_for_the_bare_step_on_a_gpu():
+    """Inside of the block, and not where a plan is to be deterministic."""
+    for device, deterministic, tries in (("cuda", False, True), ("cuda", True, False), ("cpu", False, False)):
+        with ours.fastest_kernels(device, deterministic=deterministic):
+            assert torch.backends.cudnn.benchmark is tries
+        assert torch.backends.cudnn.benchmark is False
+
+
+def test_why_steps_stayed_eager_is_said():
+    """A recording that failed, or a plan that none is tried for; on a processor there is nothing to explain."""
+    said = ["float32: set by you", "steps stay eager: a recorded one differs by 0.3"]
+    assert ours.manner_of("cuda", recorded=True, said=said) == "eager: a recorded one differs by 0.3"
+    assert ours.manner_of("cuda", recorded=True, said=said[:1]) == "recorded"
+    assert ours.manner_of("cuda", recorded=False, said=[]).startswith("eager: the plan asks for another optimizer")
+    assert ours.manner_of("cpu", recorded=False, said=[]) == "eager"
+
+
 def test_the_page_of_training_steps_has_the_newest_run_of_each_part():
     """Forty images in 2 s are 20 a second, and the peer takes three times as long."""
 
@@ -301,8 +372,11 @@ def test_the_training_jobs_of_the_gpu_benchmark_run_on_a_processor(tmp_path):
             found[name] = {**ready, "turns": [turn], **turns.medians([turn])}
         except ModuleNotFoundError as error:
             found[name] = {"error": f"not installed: {error.name}"}
-    for name in ("uvea, step", "uvea, whole training", "plain PyTorch, float32", "plain PyTorch, bfloat16"):
+    plain = ["plain PyTorch, float32", "plain PyTorch, bfloat16", "plain PyTorch, bfloat16 channels-last"]
+    for name in ("uvea, step", "uvea, whole training", *plain):
         assert found[name]["seconds"] > 0, found[name]
+        assert gpu.in_words(found[name], "manner") == ["eager"] and len(gpu.in_words(found[name], "runs_in")) == 1
+    assert [f"plain PyTorch, {found[name]['runs_in']}" for name in plain] == plain
     assert found["uvea, whole training"]["batch"] == shape[0]
     run = {**RUN, "kind": "train", "dims": "2D", "gpu": "a processor", "shape": shape, "tools": found}
     page = gpu.as_markdown("2026-01-02", [run])
@@ -311,18 +385,24 @@ def test_the_training_jobs_of_the_gpu_benchmark_run_on_a_processor(tmp_path):
 
 
 def test_figures_of_a_gpu_worked_by_hand():
-    """Two steps of 4·10¹² operations on 2×10×10 pixels in half a second: 4 steps, 16 TFLOP and 800 pixels a second."""
-    turn = {"seconds": 0.5, "steps": 2, "images": 4, "device_peak_bytes": 2**30}
-    entry = {"step_flops": 4e12, "turns": [turn], **turn}
+    """Two steps of 4·10¹² operations on 2×10⁶ pixels in half a second: 4 steps, 16 TFLOP and 8·10⁶ pixels a second."""
+    memory = {"device_peak_bytes": 2**30, "device_reserved_peak_bytes": 3 * 2**30}
+    turn = {"seconds": 0.5, "steps": 2, "images": 4, "manner": "recorded", **memory}
+    entry = {"step_flops": 4e12, "precision": "bfloat16: faster", "runs_in": "bfloat16", "turns": [turn], **turn}
+    step = {"seconds": 0.22, "bare_seconds": 0.2, "manner": "eager: no room", "bare_manner": "recorded"}
+    whole = {**turns.medians([step]), "batch": 2, "turns": [step]}
     run = {
         **RUN,
         "kind": "train",
         "dims": "2D",
         "gpu": "G",
         "shape": [2, 1, 1000, 1000],
-        "tools": {"uvea, step": entry},
+        "tools": {"uvea, step": entry, "uvea, whole training": whole},
     }
-    assert "| uvea, step | 4.00 | 8.0 | 16.0 | 1.00 GiB |" in gpu.as_markdown("2026-01-02", [run])
+    page = gpu.as_markdown("2026-01-02", [run])
+    assert "| uvea, step | 4.00 | 8.0 | 16.0 | bfloat16 | recorded | 1.00 GiB | 3.00 GiB |" in page
+    assert "- uvea, step: bfloat16: faster." in page and "- uvea, whole training: eager: no room." in page
+    assert "- uvea, whole training: +10.0% on the bare step of 0.2 (0.2 to 0.2) s (recorded); goal: 10%." in page
 
 
 def test_prediction_by_uvea_and_by_monai_agree(model, tmp_path):
@@ -522,6 +602,7 @@ def test_an_ablation_pairs_seeds_and_goes_on_where_it_was_broken_off(tmp_path, m
     asked = argparse.Namespace(
         out=tmp_path, minutes=1.0, choice=["loss", "optimizer"], quick=False, threads=1, repeat=2, note=""
     )
+    runs = []
     for seed in (0, 1):
         steps = {run["variant"]: 100 for run in runs} if seed else None
         runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=seed, steps=steps)

@@ -49,6 +49,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     words = (
         *("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "failed to allocate"),
         *("alloc_failed", "allocation_failed"),
+        # cuDNN's words where none of its kernels gets the memory that it needs.
+        "unable to find an engine",
     )
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)

@@ -52,6 +52,23 @@ def test_no_more_is_made_than_asked_for():
     assert sorted(made) == [0, 1, 2, 3, 4]
 
 
+def test_a_batch_without_memory_on_the_device_is_made_after_the_step():
+    """By the thread that trains; what else goes wrong, also there, is raised."""
+    made = []
+
+    def make(step, steps):
+        made.append(threading.current_thread().name)
+        if made[-1].startswith("uvea-batches"):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return numbered(step, steps)
+
+    with Ahead(make, device=torch.device("meta"), depth=0) as batch:
+        assert batch(3, 5)[0].item() == 3
+    assert len(made) == 2 and made[1] == threading.current_thread().name
+    with Ahead(make, device=CPU, depth=0) as batch, pytest.raises(torch.OutOfMemoryError):
+        batch(3, 5)
+
+
 def test_a_changed_number_of_steps_gives_other_batches():
     """What was made for a run of unknown length is thrown away; also after going back."""
     with Ahead(numbered, device=CPU, depth=3) as batch:

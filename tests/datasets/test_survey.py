@@ -10,7 +10,15 @@ from uvea.arrays.labels import LabelMap
 from uvea.datasets.case import Case, DataOptions, Dataset
 from uvea.datasets.discover import discover
 from uvea.datasets.duplicates import exact_copies, near_copies, neighbours_alike
-from uvea.datasets.measure import count_pieces, count_values, make_thumbnail, stride_for, thumbnail_of
+from uvea.datasets.measure import (
+    PERCENTS,
+    count_pieces,
+    count_values,
+    make_thumbnail,
+    statistics_of,
+    stride_for,
+    thumbnail_of,
+)
 from uvea.datasets.split import neighbour_pairs
 from uvea.datasets.survey import CaseFacts, Survey, read_mask, survey
 from uvea.errors import ShapeError
@@ -64,6 +72,19 @@ def test_facts_of_a_case_worked_by_hand(tmp_path):
     assert facts.finite and facts.problem is None
     assert found.labels == LabelMap(kind="values", values=(0, 255))
     assert found.findings == ()
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 1000, 50_000])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32"])
+def test_statistics_are_those_of_numpy(rng, dtype, pixels):
+    """Also where values are counted, with negative ones, and where all pixels are alike."""
+    low, high = (-(2.0**15), 2.0**15) if dtype == "float32" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    sample = np.stack([rng.uniform(low, high, pixels), np.full(pixels, high)]).astype(dtype)
+    wide = sample.astype(np.float64)
+    for found, wanted in zip(
+        statistics_of(sample), (wide.mean(1), wide.std(1), np.percentile(wide, PERCENTS, axis=1).T), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-9)
 
 
 def test_a_volume_keeps_its_spacing(tmp_path):

@@ -13,7 +13,17 @@ from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.errors import ImageError, ShapeError
 from uvea.images.image import Image
-from uvea.inference.segment import Engine, Fit, _places, _spread, segment, segment_prepared, segment_source, to_grid
+from uvea.inference.segment import (
+    Engine,
+    Fit,
+    _places,
+    _spread,
+    classify_prepared,
+    segment,
+    segment_prepared,
+    segment_source,
+    to_grid,
+)
 from uvea.inference.sliding_window import labels_of
 from uvea.inference.source import Source, source_of
 from uvea.models.settle import settler
@@ -59,6 +69,30 @@ class Brightness(nn.Module):
         """Logits, and the shapes that were asked for."""
         self.seen.append(tuple(pieces.shape))
         return torch.cat((torch.zeros_like(pieces[:, :1]), self.factor * pieces[:, :1]), 1)
+
+
+@pytest.mark.parametrize("shape", [(10, 11), (17, 7)])
+def test_classes_are_the_most_probable_ones_on_the_grid_that_is_asked_for(rng, shape):
+    """Slice by slice, in tiles, also where they are resized."""
+    volume, network = rng.normal(size=(1, 3, 10, 11)).astype(np.float32), [Brightness()]
+    found = classify_prepared(network, volume, plan_for(labels=LABELS), shape=(3, *shape), engine=ENGINE)
+    wanted = [
+        to_grid(segment_prepared(network, part, plan_for(labels=LABELS), engine=ENGINE), shape)
+        for part in volume[0][:, None]
+    ]
+    assert found.dtype == np.int16 and set(np.unique(found)) == {0, 1}
+    np.testing.assert_array_equal(found, [labels_of(probabilities) for probabilities in wanted])
+
+
+def test_no_memory_beside_the_networks_is_an_error_of_that_image(monkeypatch):
+    """As where a tile does not fit: other images can still be predicted."""
+
+    def add(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr("uvea.inference.sliding_window._Blend.add", add)
+    with pytest.raises(MemoryError, match="20.00 MiB"):
+        segment([Brightness()], image_of(np.zeros((1, 20, 20), np.float32)), plan_for(), engine=ENGINE)
 
 
 @pytest.mark.parametrize("axes", ["zyx", "tyx"])

@@ -145,6 +145,37 @@ def test_a_layer_with_wrong_gradients_rules_bfloat16_out(quick, monkeypatch):
     assert "bfloat16 channels-last refused: the gradient of encoder.0.conv1" in precision.reason
 
 
+def test_a_number_type_that_a_device_cannot_do_is_refused(quick, monkeypatch):
+    """A kernel that is missing is told; float32 is taken."""
+    usual = module._trial_step
+
+    def step(setting, *given, **named):
+        if setting.dtype == "bfloat16":
+            raise RuntimeError("no kernel\nfor bfloat16")
+        usual(setting, *given, **named)
+
+    monkeypatch.setattr(module, "_trial_step", step)
+    precision = choose_precision(make(), (2, 1, 16, 16), CPU)
+    assert precision.dtype == "float32"
+    assert "bfloat16 channels-last refused: it fails (no kernel for bfloat16)" in precision.reason
+
+
+def test_a_whole_batch_is_timed_as_far_as_there_is_memory(quick):
+    """Nine images, then four, then two; what is wrong otherwise is raised."""
+    tried = []
+
+    def trials_of(images):
+        tried.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return {"float32": lambda: None}
+
+    seconds, shape = module._time_whole(trials_of, (9, 1, 4, 4), CPU)
+    assert tried == [9, 4, 2] and shape == (2, 1, 4, 4) and list(seconds) == ["float32"]
+    with pytest.raises(RuntimeError, match="something else"):
+        module._time_whole(lambda images: _raise(RuntimeError("something else")), (9, 1, 4, 4), CPU)
+
+
 def test_a_slower_bfloat16_is_not_taken(quick, monkeypatch):
     """Speed decides among what is right."""
     times = {"float32": 1.0, "float32 channels-last": 0.99, "bfloat16 channels-last": 2.0}
@@ -160,6 +191,10 @@ def test_an_unpadded_network_is_tried_at_its_own_size(quick):
     """Half of a size that works need not work."""
     precision = choose_precision(make(padding="valid", channels=(2, 2)), (4, 1, 190, 186), CPU)
     assert "2×1×190×186" in precision.reason
+
+
+def _raise(error):
+    raise error
 
 
 def test_large_batches_are_tried_in_part():

@@ -42,7 +42,9 @@ def test_it_equals_the_norm_of_torch_forward_and_backward(shape, layout, dtype, 
             weight, bias = norm.weight, norm.bias
         results.append((y, given.grad, weight.grad, bias.grad))
     for ours, theirs in zip(*results):
-        assert torch.allclose(ours.double(), theirs, atol=tolerance, rtol=tolerance)
+        # Sums over all pixels are as exact as the largest of them: where the others are small, parts cancelled out.
+        largest = max(1.0, float(theirs.detach().abs().max()))
+        assert torch.allclose(ours.double(), theirs, atol=tolerance * largest, rtol=tolerance)
     with torch.no_grad():
         assert torch.allclose(norm(x).double(), results[1][0], atol=tolerance, rtol=tolerance)
 

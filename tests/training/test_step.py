@@ -159,11 +159,12 @@ def test_recorded_steps_give_the_weights_of_eager_ones():
     ("break_it", "reason"),
     [
         (lambda work, network: _raise(RuntimeError("not permitted\nwhen capturing")), "not permitted when"),
+        (lambda work, network: _end_badly(RuntimeError("no memory left")), "no memory left"),
         (lambda work, network: again(lambda: work() * 1.5), "differs by 0.5"),
         (lambda work, network: (lambda: None, work()), "differs by 1"),
         (lambda work, network: again(lambda: _without_effect(work, network)), "differs by"),
     ],
-    ids=["cannot be recorded", "comes out otherwise", "nothing was recorded", "weights stay"],
+    ids=["cannot be recorded", "cannot be ended", "comes out otherwise", "nothing was recorded", "weights stay"],
 )
 def test_a_recording_that_is_not_right_is_told_and_not_used(break_it, reason):
     """The steps are those of an eager training, also the one at which it was tried."""
@@ -190,3 +191,11 @@ def _without_effect(work, network):
 
 def _raise(error):
     raise error
+
+
+def _end_badly(error):
+    """As a recording that is broken off: its end says only that it failed."""
+    try:
+        raise error
+    finally:
+        _raise(RuntimeError("capture failed"))

@@ -8,8 +8,10 @@ speed.
 """
 
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from uvea.augment import intensity
 from uvea.augment.chain import standard_chain
 from uvea.batches.on_device import device_sampler
 from uvea.batches.sampler import TrainingCase, remember_positions
+from uvea.models.device import describe_machine
 from uvea.models.unet import UNet
 from uvea.training.average import Average
 from uvea.training.losses import build_loss, deep, with_objects
@@ -179,6 +182,17 @@ def test_arrays_and_ensembles_leave_nothing_on_the_processor(cases, tiny, tmp_pa
     image = np.random.default_rng(0).integers(0, 255, (70, 50)).astype(np.uint8)
     for mirror in (False, True):
         assert model.predict(image, mirror=mirror).shape == (70, 50)
+
+
+def test_arrays_that_fit_are_kept_there_and_epochs_wait_once(monkeypatch):
+    """Nothing is moved and nothing looked at for each step or image: no line waits more often than there are epochs."""
+    machine = replace(describe_machine(), accelerator="a pretended one", accelerator_memory_bytes=2**30)
+    monkeypatch.setattr(arrays_workflow, "describe_machine", lambda device=None: machine)
+    x = np.random.default_rng(0).random((12, 16, 16)).astype(np.float32)
+    found = uvea.train(x, x > 0.5, preset="mini", batch_size=2, epochs=2, validation=0.5)
+    assert len(found.history["val_dice"]) == 2
+    often = Counter(line for line in waits if line.startswith("train_arrays.py"))
+    assert often and max(often.values()) <= 2, often
 
 
 @pytest.mark.parametrize("shape", [(60, 50), (20, 40, 30)], ids=["images", "volumes"])

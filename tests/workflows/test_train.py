@@ -577,19 +577,19 @@ def test_a_loss_that_never_was_a_number_is_one_error(gray_data, tiny, tmp_path, 
 def test_a_long_validation_is_left_in_the_middle(gray_data, tiny, tmp_path, monkeypatch):
     """Ctrl-C during the third of many tiles: no more than that tile is computed, and nothing of the step is lost."""
     tiny(gray_data, tmp_path / "whole", steps=12)
-    real, tiles = validation.segment_prepared, []
+    real, tiles = validation.classify_prepared, []
 
-    def slow(networks, prepared, plan, *, engine, tell):
+    def slow(networks, prepared, plan, *, shape, engine, tell):
         for _ in range(1000):
             tiles.append(0)
             if len(tiles) == 3:
                 interrupt()
             with engine.autocast():
                 pass
-        return real(networks, prepared, plan, engine=engine, tell=tell)
+        return real(networks, prepared, plan, shape=shape, engine=engine, tell=tell)
 
     with monkeypatch.context() as patch:
-        patch.setattr(validation, "segment_prepared", slow)
+        patch.setattr(validation, "classify_prepared", slow)
         with pytest.raises(KeyboardInterrupt):
             tiny(gray_data, tmp_path / "m", steps=12)
     assert len(tiles) == 3

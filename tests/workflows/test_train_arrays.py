@@ -1,12 +1,18 @@
 """Training on arrays: the split of scikit-learn, the layouts, and what is written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import uvea
 from uvea.errors import DatasetError, PlanError, ShapeError, UveaError
+from uvea.evaluation import score_case, summarise
+from uvea.models.device import Precision, describe_machine
+from uvea.training.losses import build_loss
+from uvea.workflows import train_arrays as workflow
 from uvea.workflows.events import Message
 from uvea.workflows.train_arrays import Trained, as_images, split_arrays, train_arrays
 
@@ -101,6 +107,59 @@ def test_dice_and_iou_of_the_history_belong_together(trained):
     scores = trained.evaluate(x[held], y[held])
     for name in ("dice", "iou", "accuracy"):
         assert scores[name] == pytest.approx(trained.history[f"val_{name}"][-1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "soft_dice", "dice_and_cross_entropy", "focal"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_images_are_validated_in_batches_as_one_by_one(name, classes):
+    """Every image counts alike, also of a small last batch: the mean of their losses, and the scores of `evaluate`."""
+    rng = np.random.default_rng(5)
+    images = torch.from_numpy(rng.normal(size=(5, 1, 9, 8)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(0, classes, (5, 9, 8)).astype(np.int16))
+    labels[1] = 0
+    network = torch.nn.Conv2d(1, 1 if classes == 2 else classes, 3, padding=1, bias=False)
+    torch.nn.init.normal_(network.weight, generator=torch.Generator().manual_seed(0))
+    which, cpu = (4, 1, 3, 0, 2), torch.device("cpu")
+
+    with torch.no_grad():
+        alone = [float(build_loss(name)(network(images[i : i + 1]), labels[i : i + 1])) for i in which]
+        logits = network(images)
+    found = ((logits > 0)[:, 0].long() if classes == 2 else logits.argmax(1)).numpy()
+    names = ["background", "a", "b"][:classes]
+    rows = [row for i in which for row in score_case(str(i), labels[i].numpy(), found[i], names=names)]
+    summary = summarise(rows, resamples=0)
+    for batch in (1, 2, 5):
+        scores = workflow._validation(
+            network,
+            workflow._drawer(images, labels, cpu),
+            which,
+            batch=batch,
+            classes=classes,
+            loss=build_loss(name, per_sample=True if "dice" in name else None),
+            precision=Precision(dtype="float32", channels_last=False, reason=""),
+            device=cpu,
+        )
+        assert scores["val_loss"] == pytest.approx(np.mean(alone), rel=1e-5)
+        assert scores["val_dice"] == summary.dice.mean
+        assert scores["val_iou"] == summary.foreground["iou"].mean
+        assert scores["val_accuracy"] == (labels.numpy() == found).mean()
+
+
+@pytest.mark.parametrize("room", [0, 2**30])
+def test_images_that_fit_on_a_device_go_there_once(monkeypatch, room):
+    """Then their numbers alone are moved; what is trained is the same."""
+    x, y = discs()
+    usual, moved = train_arrays(x, y, **FAST).history, []
+
+    def noted(values, device):
+        moved.append(values.nbytes)
+        return values.to(device)
+
+    machine = replace(describe_machine(), accelerator="a card", accelerator_memory_bytes=room)
+    monkeypatch.setattr(workflow, "describe_machine", lambda device: machine)
+    monkeypatch.setattr(workflow, "_moved", noted)
+    assert train_arrays(x, y, **FAST).history == usual
+    assert (max(moved) == 4 * 8) == (room > 0)
 
 
 def test_predictions_have_the_shape_of_the_masks(trained):

@@ -69,9 +69,12 @@ def normalize(array: NDArray[np.generic], scheme: Sequence[Normalization]) -> ND
     """
     result = np.empty(array.shape, np.float32)
     for channel, (pixels, how) in enumerate(zip(array, scheme, strict=True)):
-        scale = measure(pixels, how)
-        values = np.clip(pixels.astype(np.float32), scale.low, scale.high)
-        result[channel] = (values - np.float32(scale.shift)) * np.float32(scale.factor)
+        scale, values = measure(pixels, how), result[channel, ...]
+        values[...] = pixels
+        if scale.low > -np.inf or scale.high < np.inf:
+            np.clip(values, scale.low, scale.high, out=values)
+        values -= np.float32(scale.shift)
+        values *= np.float32(scale.factor)
     return result
 
 

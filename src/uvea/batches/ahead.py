@@ -13,6 +13,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from uvea.errors import is_out_of_memory
+
 Batch = tuple[Tensor, ...]
 Make = Callable[[int, int | None], Batch]
 """(step, steps or None) to a batch."""
@@ -64,7 +66,7 @@ class Ahead:
         for key in wanted:
             if key not in self._waiting:
                 self._waiting[key] = self._pool.submit(self._one, *key)
-        batch, ready = self._waiting.pop((step, steps)).result()
+        batch, ready = self._made(step, steps)
         if ready is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(ready)
@@ -72,6 +74,19 @@ class Ahead:
                 # Its memory was taken on the other stream, which must not have it back while this one reads.
                 part.record_stream(stream)
         return batch
+
+    def _made(self, step: int, steps: int | None) -> _Made:
+        """What a thread made; where it had no memory on the device beside a step, it is made once the step is done."""
+        try:
+            return self._waiting.pop((step, steps)).result()
+        except RuntimeError as error:
+            if self._device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        # Outside of the handler, whose traceback keeps everything alive that did not fit.
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+            torch.cuda.empty_cache()
+        return self._one(step, steps)
 
     def _one(self, step: int, steps: int | None) -> _Made:
         if self._stream is None:

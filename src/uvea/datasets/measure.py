@@ -24,6 +24,9 @@ PIECES_LIMIT = 1 << 24
 THUMBNAIL = 64
 """Side of the thumbnails, in pixels."""
 
+FEWEST_COUNTED = {1: 1, 2: 1 << 15}
+"""Pixels from which on integers of so many bytes are counted."""
+
 MOST_CENTRES = 64
 """Masks with more values than this hold objects rather than classes: where each lies says nothing."""
 
@@ -111,13 +114,34 @@ def foreground_of(mask: NDArray[np.generic], *, background: Key, ignore: int | N
 
 def statistics_of(sample: NDArray[np.generic]) -> tuple[PerChannel, PerChannel, tuple[tuple[float, ...], ...]]:
     """Mean, deviation and percentiles of the finite values of each channel, (c, pixels)."""
-    channels = [channel[np.isfinite(channel)].astype(np.float64) for channel in sample]
-    channels = [channel if len(channel) else np.zeros(1) for channel in channels]
-    return (
-        tuple(float(channel.mean()) for channel in channels),
-        tuple(float(channel.std()) for channel in channels),
-        tuple(tuple(np.percentile(channel, PERCENTS).tolist()) for channel in channels),
+    means, deviations, percentiles = zip(*map(_statistics, sample), strict=True)
+    return means, deviations, percentiles
+
+
+def _statistics(channel: NDArray[np.generic]) -> tuple[float, float, tuple[float, ...]]:
+    # Of few pixels with 16 bits there are more values to count than pixels to order.
+    if channel.dtype.kind in "ui" and channel.itemsize <= 2 and len(channel) >= FEWEST_COUNTED[channel.itemsize]:
+        return _counted_statistics(channel)
+    values = channel[np.isfinite(channel)].astype(np.float64)
+    values = values if len(values) else np.zeros(1)
+    return float(values.mean()), float(values.std()), tuple(np.percentile(values, PERCENTS).tolist())
+
+
+def _counted_statistics(channel: NDArray[np.generic]) -> tuple[float, float, tuple[float, ...]]:
+    """The same of integers of 8 or 16 bits, which are counted: several times as fast as putting them in order."""
+    low, pixels = int(channel.min()), len(channel)
+    counts = np.bincount(channel.astype(np.int64) - low)
+    values = low + np.arange(len(counts), dtype=np.float64)
+    mean = float(counts @ values) / pixels
+    deviation = math.sqrt(float(counts @ (values - mean) ** 2) / pixels)
+    # Between the two values around each place in the order, as numpy does.
+    place = np.array(PERCENTS) / 100 * (pixels - 1)
+    before = place.astype(np.int64)
+    upto = np.cumsum(counts)
+    lower, upper = (
+        values[np.searchsorted(upto, at, side="right")] for at in (before, np.minimum(before + 1, pixels - 1))
     )
+    return mean, deviation, tuple((lower + (upper - lower) * (place - before)).tolist())
 
 
 def stride_for(pixels: int, row: int) -> int:

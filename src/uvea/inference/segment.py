@@ -60,6 +60,10 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that one call may be expected to take."""
 
 
+COMMON_POOL = (0, 0)
+"""Of torch's memory on a GPU: what any operation may use. A CUDA graph has a pool of its own."""
+
+
 @dataclass
 class Fit:
     """What has turned out to fit in memory; all images of a model share it."""
@@ -106,6 +110,9 @@ class Segmented:
     probabilities: NDArray[np.float32] | None
     """(k, ...) in [0, 1], those of the classes summing to one, then maps of objects, if there are any; None if not
     asked for."""
+
+    classes: NDArray[np.int16] | None = None
+    """(...) the class of each pixel, from 0; None if not asked for."""
 
 
 def _nobody(text: str) -> None:
@@ -173,6 +180,33 @@ def segment_prepared(
     return torch.from_numpy(found.probabilities)
 
 
+def classify_prepared(
+    networks: Sequence[Network],
+    prepared: NDArray[np.float32],
+    plan: Plan,
+    *,
+    shape: Sequence[int],
+    engine: Engine,
+    tell: Callable[[str], None] = _nobody,
+) -> NDArray[np.int16]:
+    """Classes (...) of a prepared image (c, ...) on a grid of size `shape`, as `predict` finds them.
+
+    Probabilities stay where networks run, and are never there for all of an image at once.
+    """
+    found = segment_source(
+        networks,
+        Source(prepared, plan.dims),
+        plan,
+        shape=shape,
+        engine=engine,
+        mask=False,
+        classes=True,
+        tell=tell,
+    )
+    assert found.classes is not None
+    return found.classes
+
+
 def segment_source(
     networks: Sequence[Network],
     source: Source,
@@ -183,6 +217,7 @@ def segment_source(
     mirror: bool = False,
     mask: bool = True,
     probabilities: bool = False,
+    classes: bool = False,
     tell: Callable[[str], None] = _nobody,
 ) -> Segmented:
     """Predict an image that is being read from a source.
@@ -199,6 +234,7 @@ def segment_source(
         mirror: as in `segment`.
         mask: whether the mask is wanted.
         probabilities: whether the probabilities are wanted.
+        classes: whether the classes are wanted.
         tell: told where memory is short and what is done about it.
 
     Raises:
@@ -227,6 +263,7 @@ def segment_source(
                 shape,
                 mask=mask,
                 probabilities=probabilities,
+                classes=classes,
             )
         except TileTooLarge as error:
             used = Window(tile=tile, overlap=plan.overlap, stride=plan.stride).size(source.shape)
@@ -239,6 +276,11 @@ def segment_source(
             engine.fit.tile, engine.fit.tiles = smaller, 1
             sizes = f"{_times(tile)} to {_times(smaller)}"
             tell(f"there is no memory for a tile: its size goes from {sizes}; results differ a little at tile borders")
+        except RuntimeError as error:
+            # Beside the networks, memory is needed for the rows that tiles are put together in: as wide as the image.
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(str(error)) from None
 
 
 def to_grid(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
@@ -378,24 +420,35 @@ def _on_grid(
 
 
 def _collect(
-    found: Iterator[tuple[int, slice, Tensor]], plan: Plan, shape: Sequence[int], *, mask: bool, probabilities: bool
+    found: Iterator[tuple[int, slice, Tensor]],
+    plan: Plan,
+    shape: Sequence[int],
+    *,
+    mask: bool,
+    probabilities: bool,
+    classes: bool,
 ) -> Segmented:
     in_slices = len(shape) > plan.dims
     whole_mask: NDArray[np.generic] | None = None
     whole: NDArray[np.float32] | None = None
+    whole_classes = np.empty(shape, np.int16) if classes else None
     for index, rows, shares in found:
         place = (slice(None), index, rows) if in_slices else (slice(None), rows)
+        if mask or whole_classes is not None:
+            labels = labels_of(shares[: plan.classes])
+        if whole_classes is not None:
+            whole_classes[place[1:]] = labels
         if mask:
-            values = plan.labels.decode(labels_of(shares[: plan.classes]))
+            values = plan.labels.decode(labels)
             if whole_mask is None:
                 whole_mask = np.empty((len(values), *shape), values.dtype)
             whole_mask[place] = values
         if probabilities:
-            classes = probabilities_of(shares)
+            maps = probabilities_of(shares)
             if whole is None:
-                whole = _room((len(classes), *shape), on_disk=plan.maps > 0)
-            whole[place] = classes.cpu().numpy()
-    return Segmented(mask=whole_mask, probabilities=whole)
+                whole = _room((len(maps), *shape), on_disk=plan.maps > 0)
+            whole[place] = maps.cpu().numpy()
+    return Segmented(mask=whole_mask, probabilities=whole, classes=whole_classes)
 
 
 def _room(shape: tuple[int, ...], *, on_disk: bool) -> NDArray[np.float32]:
@@ -426,8 +479,13 @@ def _calls(plan: Plan, engine: Engine, size: Sequence[int]) -> float:
     """How many tiles of a size one call may be expected to have memory for."""
     free = engine.memory
     if engine.device.type == "cuda":
-        # What torch keeps for later counts as used there, and is free to it.
-        kept = torch.cuda.memory_reserved(engine.device) - torch.cuda.memory_allocated(engine.device)
+        # What torch keeps for later counts as used there, and is free to it; what a recorded step keeps is not.
+        kept = sum(
+            segment["total_size"] - segment["active_size"]
+            for segment in torch.cuda.memory_snapshot(include_traces=False)  # type: ignore[no-untyped-call]
+            if torch.device("cuda", segment["device"]) == _numbered(engine.device)
+            and tuple(segment["segment_pool_id"]) == COMMON_POOL
+        )
         free = torch.cuda.mem_get_info(engine.device)[0] + kept
     if free is None:
         return inf
@@ -441,6 +499,11 @@ def _calls(plan: Plan, engine: Engine, size: Sequence[int]) -> float:
         residual=plan.block == "residual",
     )
     return MEMORY_SHARE * free / prediction_bytes(sizes, size)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """The same GPU by its number; "cuda" is the current one."""
+    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _smaller(tile: tuple[int, ...], used: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:

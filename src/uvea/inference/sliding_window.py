@@ -307,7 +307,7 @@ def _mean(
     copies = tiles if len(turned) == 1 else torch.cat([tiles.flip(axes) if axes else tiles for axes in turned])
     total: Tensor | None = None
     for network in networks:
-        found = _shares(_run(network, copies, batch), maps)
+        found = _run(network, copies, batch, maps)
         for axes, part in zip(turned, found.chunk(len(turned)), strict=True):
             back = part.flip(axes) if axes else part
             total = back if total is None else total.add_(back)
@@ -316,11 +316,11 @@ def _mean(
     return total.div_(count) if count > 1 else total
 
 
-def _run(network: Network, tiles: Tensor, batch: Batch) -> Tensor:
-    """Logits of tiles; in two halves where there is no memory for all."""
+def _run(network: Network, tiles: Tensor, batch: Batch, maps: int) -> Tensor:
+    """Shares of tiles; in two halves where there is no memory for all."""
     problem = None
     try:
-        return network(tiles)
+        return _shares(network(tiles), maps)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -334,7 +334,7 @@ def _run(network: Network, tiles: Tensor, batch: Batch) -> Tensor:
     if half < batch.tiles:
         batch.tiles = half
         batch.tell(f"there is no memory for {len(tiles)} tiles at once: {half} from now on, with the same result")
-    return torch.cat([_run(network, part, batch) for part in (tiles[:half], tiles[half:])])
+    return torch.cat([_run(network, part, batch, maps) for part in (tiles[:half], tiles[half:])])
 
 
 def _shares(logits: Tensor, maps: int) -> Tensor:

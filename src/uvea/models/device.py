@@ -17,7 +17,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from uvea.errors import PlanError
+from uvea.errors import PlanError, is_out_of_memory
 from uvea.plan.machine import Machine
 
 DType = Literal["float32", "bfloat16"]
@@ -26,7 +26,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Names of options in glibc's malloc.h."""
 
 _TRIAL_PIXELS = 2**15
-"""A trial step is made on at most so many pixels: large enough to see the arithmetic, not the overhead."""
+"""A trial step is made on at most so many pixels: large enough to see the arithmetic, not the overhead. A GPU is done
+with that before the next kernel is asked for, so there the whole batch is timed."""
+
+_BFLOAT16_FROM = 8
+"""Compute capability of NVIDIA's GPUs from which on they have bfloat16; older ones only pretend to."""
 
 _TRIAL_SECONDS = 2.0
 """Time given to trial steps in all; each candidate gets two at least."""
@@ -284,14 +288,15 @@ def choose_precision(
 
     Args:
         network: as it will be trained; its number of layers and channels decide.
-        example_shape: a training batch, (b, c, y, x) or (b, c, z, y, x); large ones are tried in part.
+        example_shape: a training batch, (b, c, y, x) or (b, c, z, y, x); large ones are tried in part, and timed in
+            part on processors.
         device: where it will run.
         training: whether a step includes the backward pass; otherwise outputs alone are compared and timed.
     """
     candidates: list[tuple[str, DType, bool]] = [("float32", "float32", False)]
     if device.type == "cpu":
         candidates += [("float32 channels-last", "float32", True), ("bfloat16 channels-last", "bfloat16", True)]
-    elif device.type == "cuda":
+    elif device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= _BFLOAT16_FROM:
         candidates += [("bfloat16", "bfloat16", False), ("bfloat16 channels-last", "bfloat16", True)]
     if len(candidates) == 1:
         return Precision(
@@ -303,15 +308,14 @@ def choose_precision(
         shape = (min(example_shape[0], 2), *example_shape[1:])
     else:
         shape = _trial_shape(example_shape, getattr(network, "total_stride", None))
-    rng = torch.Generator().manual_seed(0)
-    images = torch.randn(shape, generator=rng).to(device)
+    images = _random_images(shape, device)
     original = copy.deepcopy(network).to(device).train(training)
     for part in original.modules():
         # Chance would make two passes differ.
         if "dropout" in type(part).__name__.lower():
             part.eval()
 
-    trials: dict[str, Callable[[], None]] = {}
+    right: dict[str, tuple[Precision, nn.Module]] = {}
     wrong: dict[str, str] = {}
     for name, dtype, channels_last in candidates:
         setting = Precision(dtype=dtype, channels_last=channels_last, reason="")
@@ -320,8 +324,20 @@ def choose_precision(
         if dtype != "float32" and (problem := _find_fault(setting, model, batch, training=training)):
             wrong[name] = problem
         else:
-            trials[name] = partial(_trial_step, setting, model, batch, training=training)
-    seconds = _time(trials, device)
+            right[name] = setting, model
+
+    def trials_of(images: Tensor) -> dict[str, Callable[[], None]]:
+        return {
+            name: partial(_trial_step, setting, model, cast(Tensor, setting.prepare(images)), training=training)
+            for name, (setting, model) in right.items()
+        }
+
+    with _kernels_of(device, training=training):
+        if device.type == "cpu":
+            trials = trials_of(images)
+            seconds = _time(trials, device)
+        else:
+            seconds, shape = _time_whole(trials_of, example_shape, device)
 
     fastest = min(seconds, key=lambda name: seconds[name])
     if seconds[fastest] > _FASTER * seconds["float32"]:
@@ -329,7 +345,7 @@ def choose_precision(
     dtype, channels_last = next((dtype, last) for name, dtype, last in candidates if name == fastest)
     what = "step" if training else "pass"
     faults = "".join(f"; {name} refused: {problem}" for name, problem in wrong.items())
-    threads, why = _choose_threads(trials[fastest], device) if training else (None, "")
+    threads, why = _choose_threads(trials[fastest], device) if training and device.type == "cpu" else (None, "")
     return Precision(
         dtype=dtype,
         channels_last=channels_last,
@@ -349,7 +365,7 @@ def _choose_threads(trial: Callable[[], None], device: torch.device) -> tuple[in
     # Of two cores, the second always helps.
     fewer = {cores, cores // 2, cores // 4} if cores > 2 else {cores}
     counts = sorted((count for count in fewer if 0 < count < usual), reverse=True)
-    if device.type != "cpu" or not counts or "OMP_NUM_THREADS" in os.environ:
+    if not counts or "OMP_NUM_THREADS" in os.environ:
         return None, ""
 
     def with_threads(count: int) -> None:
@@ -364,6 +380,39 @@ def _choose_threads(trial: Callable[[], None], device: torch.device) -> tuple[in
     if seconds[fastest] > _FASTER * seconds[f"{usual} threads"]:
         fastest = f"{usual} threads"
     return int(fastest.split()[0]), f"; {fastest}: it takes {_listed(seconds)}"
+
+
+def _random_images(shape: Sequence[int], device: torch.device) -> Tensor:
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(device)
+
+
+@contextmanager
+def _kernels_of(device: torch.device, *, training: bool) -> Iterator[None]:
+    """cuDNN tries its kernels in training, so it does in trials of that."""
+    before = torch.backends.cudnn.benchmark
+    if device.type == "cuda" and training and not torch.are_deterministic_algorithms_enabled():
+        torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def _time_whole(
+    trials_of: Callable[[Tensor], dict[str, Callable[[], None]]], shape: Sequence[int], device: torch.device
+) -> tuple[dict[str, float], tuple[int, ...]]:
+    """Least seconds of each trial on a whole batch, or on as many of its images as all of them have memory for."""
+    whole = tuple(shape)
+    while True:
+        try:
+            return _time(trials_of(_random_images(whole, device)), device), whole
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or whole[0] == 1:
+                raise
+        # Outside of the handler, whose traceback keeps everything alive that did not fit.
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        whole = (whole[0] // 2, *whole[1:])
 
 
 def _listed(seconds: dict[str, float]) -> str:
@@ -430,6 +479,10 @@ def _find_fault(setting: Precision, model: nn.Module, images: Tensor, *, trainin
     hooks = [layer.register_forward_hook(listen(name)) for name, layer in layers.items()]
     try:
         _trial_step(setting, model, images, training=training)
+    except RuntimeError as failure:
+        if is_out_of_memory(failure):
+            raise
+        return f"it fails ({' '.join(str(failure).split())[:200]})"
     finally:
         for hook in hooks:
             hook.remove()

@@ -56,8 +56,8 @@ ANISOTROPIC = 3.0
 MEMORY_SHARE = 0.5
 """Share of the free memory that a training step may take by itself; prepared images and the system need the rest."""
 
-ACCELERATOR_SHARE = 0.8
-"""The same of an accelerator's memory, where no images are kept."""
+ACCELERATOR_SHARE = 0.7
+"""The same of an accelerator's memory: a recorded step keeps what it has, and validation and images need theirs."""
 
 OBJECTS_ACROSS = 4
 """Objects of the usual size that have room side by side in a small patch."""

@@ -38,6 +38,10 @@ class StepLeft(Exception):
     """A step was left half-way because somebody asked for it; network and optimizer are as they were before it."""
 
 
+ROOM = 1.1
+"""Free memory that a recorded step is given, as a share of what one took: a recording that fails cannot be undone well,
+and its memory is not for others."""
+
 SAME = 0.02
 """Largest difference between a recorded step and an eager one in loss, norm and how far weights move, as a share;
 bfloat16 sums differ by less from one order of additions to another."""
@@ -81,7 +85,9 @@ def work_of(
         return cost.detach().float()
 
     def work(batch: Batch) -> Tensor:
-        before, random = [value.clone() for value in buffers], _random_states(batch[0].device)
+        # What is recorded is repeated at every step, and is not left half-way.
+        before = [] if _capturing() else [value.clone() for value in buffers]
+        random = _random_states(batch[0].device)
         try:
             with _fastest_kernels(batch[0].device):
                 cost = descend(batch)
@@ -214,7 +220,9 @@ class Recorded:
             record: None stands for CUDA graphs.
         """
         self._work, self._optimizer, self._network = work, optimizer, network
-        self._tell, self._record = tell, record or _cuda_graph
+        self._tell = tell
+        self._aside = _Aside()
+        self._record = record or self._aside.record
         self._taken = 0
         self._inputs: Batch = ()
         self._repeat: Callable[[], None] | None = None
@@ -230,7 +238,7 @@ class Recorded:
             if self._taken == WARM_UP + 1:
                 return self._begin(batch)
             if self._repeat is None:
-                return _aside(self._work, batch) if self._taken <= WARM_UP else self._work(batch)
+                return self._aside.run(self._work, batch) if self._taken <= WARM_UP else self._work(batch)
             return self._replay(self._repeat, batch)
 
     def _replay(self, repeat: Callable[[], None], batch: Batch) -> Tensor:
@@ -243,7 +251,10 @@ class Recorded:
         """Record, and take this step both ways."""
         changing = self._changing()
         before = [value.clone() for value in changing]
-        wanted = self._work(batch)
+        wanted = self._aside.run(self._work, batch)
+        if missing := self._aside.missing(batch[0].device):
+            self._tell(f"steps stay eager: {missing}")
+            return wanted
         after = [value.clone() for value in changing]
         _put(changing, before)
         self._inputs = tuple(part.clone() for part in batch)
@@ -252,7 +263,9 @@ class Recorded:
             self._result.zero_()  # where nothing was recorded, nothing must look right
             found = self._replay(repeat, batch)
         except RuntimeError as error:
-            self._tell(f"steps stay eager: they cannot be recorded ({' '.join(str(error).split())[:200]})")
+            # The end of a recording says that it failed, and what came before says why.
+            why = error.__context__ or error
+            self._tell(f"steps stay eager: they cannot be recorded ({' '.join(str(why).split())[:200]})")
         else:
             right = [*wanted.tolist(), *self._moves(before, after)]
             other = [*found.tolist(), *self._moves(before, changing)]
@@ -293,23 +306,56 @@ def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     return float(torch.stack(parts).norm())
 
 
-def _aside(work: Work, batch: Batch) -> Tensor:
-    """Work on a stream of its own, as steps before a recording must, and let the usual one wait for it."""
-    if batch[0].device.type != "cuda":
-        return work(batch)
-    usual = torch.cuda.current_stream()
-    other = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    other.wait_stream(usual)
-    with torch.cuda.stream(other):
-        result = work(batch)
-    usual.wait_stream(other)
-    result.record_stream(usual)
-    return result
+class _Aside:
+    """One stream beside the usual one, on which steps are taken before one is recorded, and recorded then.
 
+    One for all of them: torch keeps memory for each stream, and each would get that of a whole step.
+    """
 
-def _cuda_graph(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    graph = torch.cuda.CUDAGraph()
-    # Only this thread is watched: another one makes batches meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = work()
-    return graph.replay, result
+    def __init__(self) -> None:
+        self._stream: torch.cuda.Stream | None = None
+        self._needed = 0
+
+    def run(self, work: Work, batch: Batch) -> Tensor:
+        """Work there, and let the usual stream wait for it."""
+        device = batch[0].device
+        if device.type != "cuda":
+            return work(batch)
+        usual, other = torch.cuda.current_stream(), self._of(device)
+        other.wait_stream(usual)
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        with torch.cuda.stream(other):
+            result = work(batch)
+        self._needed = max(0, torch.cuda.max_memory_allocated(device) - held)
+        usual.wait_stream(other)
+        result.record_stream(usual)
+        return result
+
+    def missing(self, device: torch.device) -> str:
+        """What is missing for a recording, in words; nothing where there is room for a step as the last one was."""
+        if device.type != "cuda":
+            return ""
+        torch.cuda.empty_cache()  # as a recording does at its start
+        free, needed = torch.cuda.mem_get_info(device)[0], ROOM * self._needed
+        if free >= needed:
+            return ""
+        return f"a recorded one needs {needed / 2**30:.2g} GiB of its own, and {free / 2**30:.2g} GiB are free"
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """Record as a CUDA graph; see `Record`."""
+        graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # Only this thread is watched: another one makes batches meanwhile.
+            with torch.cuda.graph(graph, stream=self._of(usual.device), capture_error_mode="thread_local"):
+                result = work()
+        except BaseException:
+            # Where the end of a recording raises, its stream is still the current one.
+            torch.cuda.set_stream(usual)
+            raise
+        return graph.replay, result
+
+    def _of(self, device: torch.device) -> torch.cuda.Stream:
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        return self._stream

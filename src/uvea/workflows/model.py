@@ -303,7 +303,9 @@ def choose(plan: Plan, network: nn.Module, device: torch.device, *, training: bo
         return Precision(dtype="float32", channels_last=False, reason="float32: set by you")
     shape = (plan.batch, plan.channels, *plan.patch)
     if plan.precision == "bfloat16":
-        return Precision(dtype="bfloat16", channels_last=device.type == "cpu", reason="bfloat16: set by you")
+        # On a GPU convolutions want channels last, and instance norm does not: it makes a copy.
+        last = device.type == "cpu" or (plan.dims == 2 and plan.norm == "batch")
+        return Precision(dtype="bfloat16", channels_last=last, reason="bfloat16: set by you")
     return choose_precision(network, shape, device, training=training)
 
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
+from statistics import fmean
 from typing import Any, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from uvea.arrays.labels import LabelMap
@@ -27,11 +28,12 @@ from uvea.arrays.normalize import Normalization
 from uvea.augment.chain import standard_chain
 from uvea.datasets.case import DataOptions
 from uvea.errors import DatasetError, PlanError, ShapeError
-from uvea.evaluation import CaseScore, score_case, summarise, write_csv
+from uvea.evaluation import CaseScore, counts, score_case, write_csv
+from uvea.evaluation.overlap import dice, iou
 from uvea.images import write
 from uvea.images.image import Image
 from uvea.models.build import build_network
-from uvea.models.device import Precision, find_device, keep_large_blocks
+from uvea.models.device import Precision, describe_machine, find_device, keep_large_blocks
 from uvea.models.presets import tutorial
 from uvea.models.weights import save_weights
 from uvea.plan.budget import Budget
@@ -44,6 +46,7 @@ from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.events import Progress as Told
 from uvea.workflows.import_keras import describe_graph
 from uvea.workflows.model import Model, choose, engine_for, ready
+from uvea.workflows.train import DEVICE_SHARE
 from uvea.workflows.train import train as train_files
 from uvea.workflows.workspace import Workspace
 
@@ -71,6 +74,9 @@ MOST_CLASSES = 64
 
 Pixels = Any
 """Anything that numpy takes for an array of numbers."""
+
+_Draw = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Numbers of images (b,), on the processor, to the images (b, c, y, x) and their classes (b, y, x), on the device."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,7 +130,8 @@ class Trained:
         labels = self.model.plan.labels
         truths = labels.encode(masks[None], where="y")
         found = labels.encode(self.predict(images)[None], where="the prediction")
-        return _scores(truths, found, labels)
+        each = [counts(truth, mask, classes=labels.classes) for truth, mask in zip(truths, found, strict=True)]
+        return _scores([one.tp for one in each], [one.fp for one in each], [one.fn for one in each])
 
     def _mapped(self, x: Pixels, function: Callable[[NDArray[np.generic]], Any]) -> NDArray[Any]:
         array = np.asarray(x)
@@ -489,7 +496,11 @@ def _trained_as_planned(
     per_epoch = ceil(len(data.train) / plan.batch)
     steps = plan.steps or per_epoch * (plan.epochs or 0)
     loss = build_loss(plan.loss)
-    pixels, labels = _tensors(data, plan)
+    # Of several images it is the mean of what each of them costs alone, also where a loss adds up their pixels.
+    alike = build_loss(plan.loss, per_sample=True if "dice" in plan.loss else None)
+    # A GPU has too little to do with one image; a processor has not, and needs least memory so.
+    together = 1 if where.type == "cpu" else plan.batch
+    draw = _drawer(*_tensors(data, plan), where)
     history: dict[str, list[float]] = {"loss": []}
     epoch: list[tuple[Tensor, int]] = []
     began = time.monotonic()
@@ -500,10 +511,21 @@ def _trained_as_planned(
         return cost
 
     def validate() -> float:
+        costs = torch.stack([cost for cost, _ in epoch]).tolist()
+        sizes = [size for _, size in epoch]
         # As Keras does: a small last batch counts less.
-        history["loss"].append(sum(float(cost) * count for cost, count in epoch) / sum(count for _, count in epoch))
+        history["loss"].append(sum(cost * size for cost, size in zip(costs, sizes, strict=True)) / sum(sizes))
         epoch.clear()
-        scores = _validation(placed, pixels, labels, data, loss=loss, precision=precision, device=where)
+        scores = _validation(
+            placed,
+            draw,
+            data.validation,
+            batch=together,
+            classes=plan.classes,
+            loss=alike,
+            precision=precision,
+            device=where,
+        )
         for name, value in scores.items():
             history.setdefault(name, []).append(value)
         return scores.get("val_dice", float(len(history["loss"])))
@@ -514,7 +536,7 @@ def _trained_as_planned(
         listen(Told("training", progress.step, steps, seconds_left=left, figures=figures))
 
     hooks = Hooks(
-        batch=_batches(pixels, labels, data, plan, precision=precision, device=where),
+        batch=_batches(draw, data, plan, precision=precision),
         loss=counted,
         learning_rate=lambda step, steps: plan.learning_rate,
         after_step=lambda: None,
@@ -556,8 +578,29 @@ def _tensors(data: _Data, plan: Plan) -> tuple[Tensor, Tensor]:
     return pixels, torch.from_numpy(plan.labels.encode(data.masks[None], where="y"))
 
 
+def _drawer(pixels: Tensor, labels: Tensor, device: torch.device) -> _Draw:
+    """Images and classes by their numbers: kept on the device where they fit into its memory, else moved when asked."""
+    room = describe_machine(device).accelerator_memory_bytes or 0
+    if pixels.nbytes + labels.nbytes > DEVICE_SHARE * room:
+        return lambda which: (_moved(pixels[which], device), _moved(labels[which], device))
+    images, truths = pixels.to(device), labels.to(device)
+
+    def draw(which: Tensor) -> tuple[Tensor, Tensor]:
+        # Numbers on the processor would be moved by torch, which waits for the device.
+        there = _moved(which, device)
+        return images[there], truths[there]
+
+    return draw
+
+
+def _moved(values: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)  # only pinned memory is moved beside other work
+
+
 def _batches(
-    pixels: Tensor, labels: Tensor, data: _Data, plan: Plan, *, precision: Precision, device: torch.device
+    draw: _Draw, data: _Data, plan: Plan, *, precision: Precision
 ) -> Callable[[int, int | None], tuple[Tensor, Tensor]]:
     per_epoch = ceil(len(data.train) / plan.batch)
     indices = torch.tensor(data.train)
@@ -576,7 +619,7 @@ def _batches(
         epoch, number = divmod(step, per_epoch)
         order = np.random.default_rng((plan.seed, epoch)).permutation(len(indices))
         which = indices[torch.from_numpy(order[number * plan.batch : (number + 1) * plan.batch])]
-        images, truths = pixels[which].to(device), labels[which].to(device)
+        images, truths = draw(which)
         if plan.augment:
             images, truths = chain(images, truths, step=step)
         prepared = precision.prepare(images)
@@ -589,43 +632,52 @@ def _batches(
 @torch.no_grad()
 def _validation(
     network: nn.Module,
-    pixels: Tensor,
-    labels: Tensor,
-    data: _Data,
+    draw: _Draw,
+    which: Sequence[int],
     *,
+    batch: int,
+    classes: int,
     loss: Loss,
     precision: Precision,
     device: torch.device,
 ) -> dict[str, float]:
-    """Loss, accuracy, Dice and IoU over the validation images."""
-    if not data.validation:
+    """Loss, accuracy, Dice and IoU over the images `which`, so many at once; of several, `loss` is the mean over them.
+
+    The device is looked at once it is through with all of them, so that it never waits for the next.
+    """
+    if not which:
         return {}
     network.eval()
-    costs, found = [], []
-    for index in data.validation:
-        images = precision.prepare(pixels[index : index + 1].to(device))
-        truth = labels[index : index + 1].to(device).long()
+    costs, sizes, pixels = [], [], []
+    for part in torch.split(torch.tensor(which), batch):
+        images, truth = draw(part)
         with precision.autocast(device):
-            logits = network(images).float()
-        costs.append(float(loss(logits, truth)))
-        best = (logits > 0)[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
-        found.append(best.to(torch.int16).cpu().numpy()[0])
-    scores = _scores(labels[list(data.validation)].numpy(), np.stack(found), data.labels)
-    return {"val_loss": float(np.mean(costs)), **{f"val_{name}": scores[name] for name in ("accuracy", "dice", "iou")}}
+            logits = network(precision.prepare(images)).float()
+        costs.append(loss(logits, truth.long()))
+        sizes.append(len(part))
+        pixels.append(_agreement(truth, (logits > 0)[:, 0] if logits.shape[1] == 1 else logits.argmax(1), classes))
+    scores = _scores(*torch.cat(pixels, 1).cpu().numpy())
+    mean = float(np.average(torch.stack(costs).tolist(), weights=sizes))
+    return {"val_loss": mean, **{f"val_{name}": scores[name] for name in ("accuracy", "dice", "iou")}}
 
 
-def _scores(truths: NDArray[np.integer], found: NDArray[np.integer], labels: LabelMap) -> dict[str, float]:
-    rows = [
-        row
-        for number, (truth, mask) in enumerate(zip(truths, found, strict=True))
-        for row in score_case(str(number), truth, mask, names=labels.names)
-    ]
-    summary = summarise(rows, resamples=0)
-    return {
-        "dice": summary.dice.mean,
-        "iou": summary.foreground["iou"].mean,
-        "accuracy": float((truths == found).mean()),
+def _agreement(truth: Tensor, found: Tensor, classes: int) -> Tensor:
+    """How many pixels are right, wrongly found and missed, by image and class: (3, b, classes). Masks are (b, y, x)."""
+    # Comparisons, because the histogram of torch asks a GPU for the largest value, and waits.
+    every = torch.arange(classes, device=truth.device).view(-1, 1, 1)
+    wanted, given = truth.unsqueeze(1) == every, found.unsqueeze(1) == every
+    right = (wanted & given).sum((2, 3))
+    return torch.stack((right, given.sum((2, 3)) - right, wanted.sum((2, 3)) - right))
+
+
+def _scores(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> dict[str, float]:
+    """Dice and IoU as the mean over images and foreground classes, accuracy over all pixels; from (n, classes) each."""
+    means = {
+        name: fmean(fmean(values) for values in metric(tp, fp, fn)[:, 1:].T.tolist())
+        for name, metric in (("dice", dice), ("iou", iou))
     }
+    right, missed = np.sum(tp), np.sum(fn)
+    return {**means, "accuracy": float(right / (right + missed))}
 
 
 def _rows(found: Trained, data: _Data) -> list[CaseScore]:

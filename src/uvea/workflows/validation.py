@@ -5,10 +5,10 @@ cached cases, weights -> whole images predicted as users will -> scores -> decod
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import ceil
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,8 +17,7 @@ from uvea.batches.sampler import TrainingCase
 from uvea.datasets.survey import read_image, read_mask
 from uvea.evaluation import CaseScore, score_case, summarise
 from uvea.images.image import Image
-from uvea.inference.segment import Engine, segment_prepared, to_grid
-from uvea.inference.sliding_window import labels_of
+from uvea.inference.segment import Engine, classify_prepared, segment_prepared, to_grid
 from uvea.models.build import build_network
 from uvea.models.device import Precision
 from uvea.objects.decode import decode, tune
@@ -117,20 +116,40 @@ def score_cases(
     rows: list[CaseScore] = []
     for name in names:
         truth, group = truths[name], run.cases[name].group
-        if known is not None and name in known:
-            found = known[name]
-        else:
-            found = _probabilities(run, network, name, cached, truths, engine=engine)
         if plan.task == "objects":
             assert after is not None and after.decoding is not None
+            if known is not None and name in known:
+                found = known[name]
+            else:
+                found = _probabilities(run, network, name, cached, truths, engine=engine)
             objects = find_objects(found, after.decoding, classes=plan.classes, grid=truths.grid(name))
             rows += score_objects(name, truth, objects, names=plan.labels.names, group=group)
             continue
-        classes = labels_of(torch.from_numpy(found))
+        classes = _classes(run, network, name, cached, truths, engine=engine)
         if labels is not None:
             labels[name] = classes
         rows += score_case(name, truth, classes, names=plan.labels.names, group=group)
     return rows
+
+
+def _classes(
+    run: Run,
+    network: nn.Module,
+    name: str,
+    cached: Mapping[str, TrainingCase],
+    truths: Truths,
+    *,
+    engine: Engine,
+) -> NDArray[np.int16]:
+    """The classes that a network finds in a case, on the grid of its mask."""
+    return classify_prepared(
+        [network],
+        cached[name].image,
+        run.plan,
+        shape=truths[name].shape,
+        engine=engine,
+        tell=partial(_tell_of_validation, run),
+    )
 
 
 def _probabilities(
@@ -148,10 +167,14 @@ def _probabilities(
         cached[name].image,
         run.plan,
         engine=engine,
-        tell=lambda text: run.listen(Message(f"validation: {text}", "warning")),
+        tell=partial(_tell_of_validation, run),
     )
     probabilities: NDArray[np.float32] = to_grid(found, truths[name].shape).numpy()
     return probabilities
+
+
+def _tell_of_validation(run: Run, text: str) -> None:
+    run.listen(Message(f"validation: {text}", "warning"))
 
 
 def tuned(
@@ -290,15 +313,15 @@ def examples_of(
     for name in chosen:
         image: Image = read_image(run.cases[name], axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels)
         truth = truths[name]
-        found = _probabilities(run, folded, name, cached, truths, engine=engine)
         given: NDArray[np.integer]
         if plan.task == "objects":
             assert after.decoding is not None
+            found = _probabilities(run, folded, name, cached, truths, engine=engine)
             objects = find_objects(found, after.decoding, classes=plan.classes, grid=truths.grid(name))
             wanted, given = classes_of(truth, plan.classes), objects.labels
         else:
             objects, wanted = None, truth
-            given = clean(labels_of(torch.from_numpy(found)), after.cleaning)
+            given = clean(_classes(run, folded, name, cached, truths, engine=engine), after.cleaning)
         shown.append(
             Example(
                 name=name,
