@@ -60,7 +60,7 @@ ACCELERATOR_SHARE = 0.7
 """The same of an accelerator's memory: a recorded step keeps what it has, and validation and images need theirs."""
 
 OBJECTS_ACROSS = 4
-"""Objects of the usual size that have room side by side in a small patch."""
+"""Objects, or pieces of a class, of the usual size that have room side by side in a small patch."""
 
 SMALLEST_SHARE = 0.05
 """Share of the usual size of an object under which a piece is none, until the validation cases say better."""
@@ -144,7 +144,7 @@ def decide(
             residual=said.get("block") == "residual",
         )
 
-    usual = _patch(shape, dims, gpu=gpu, objects=fingerprint.object_size if task == "objects" else inf)
+    usual = _patch(shape, dims, gpu=gpu, across=_across(fingerprint, labels, task=task))
     patch = settle("patch", lambda: _fitting_patch(usual, network_for, machine))
     strides, kernels, why = _levels(patch, grid)
     width = settle("width", lambda: _width(len(strides) + 1, dims, machine=machine, budget=budget))
@@ -420,16 +420,26 @@ def _normalization(fingerprint: Fingerprint, *, colour: bool) -> tuple[tuple[Nor
     return (Normalization(kind="zscore"),) * count, "each image by its own mean and spread"
 
 
-def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool, objects: float) -> tuple[tuple[int, ...], str]:
+def _across(fingerprint: Fingerprint, labels: LabelMap, *, task: str) -> float:
+    """Pixels from side to side of what is looked for, where all of it is small; else inf.
+
+    Of several classes one may be large, and known by what is far from it; what is said of objects holds for all.
+    """
+    if not fingerprint.object_size or (task == "semantic" and labels.classes > 2):
+        return inf
+    return float(fingerprint.object_size ** (1 / len(fingerprint.axes)))
+
+
+def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool, across: float) -> tuple[tuple[int, ...], str]:
     if dims == 2:
-        # Small patches show more images in a step: objects gain by that where enough of them lie in one.
-        small = not gpu and OBJECTS_ACROSS * objects**0.5 <= 128
+        # Small patches show more images in a step: that teaches more where enough lies in one, see docs/log.md.
+        small = not gpu and OBJECTS_ACROSS * across <= 128
         most = 512 if gpu else 128 if small else 256
         # Small images are seen whole; a multiple of 16 lets four levels of pooling pass without padding.
         size = tuple(min(most, ceil(n / 16) * 16) for n in shape)
-        return size, f"the median image is {_times(shape)}" + (
-            f", and {most} pixels show {'many objects' if small else 'enough of it'}" if max(shape) > most else ""
-        )
+        what = "what is so small" if small else "it"
+        reason = f"the median image is {_times(shape)}"
+        return size, f"{reason}, and {most} pixels show enough of {what}" if max(shape) > most else reason
     most = 128**3 if gpu else 64 * 64 * 32
     size3 = [ceil(n / 8) * 8 if n >= 8 else n for n in shape]
     while prod(size3) > most:

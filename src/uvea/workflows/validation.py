@@ -44,6 +44,9 @@ in memory at once."""
 
 TUNED_PIXELS = 1 << 25
 
+TUNING_SHARE, TUNING_USUAL = 0.1, 1e-7
+"""Of a number of minutes, so much is spent on that at the most, at about so many seconds per pixel and trial."""
+
 TUNING_TRIALS = 25
 """About how often they are decoded and scored for that."""
 
@@ -58,6 +61,9 @@ NOISE = 2.0
 
 CLEANED_PIXELS = 1 << 23
 """Pixels, times classes, of the validation cases on which cleanings are tried, at the most."""
+
+CLEANING_SHARE = 0.03
+"""Of a number of minutes, so much is spent on that at the most."""
 
 CLEANING_SECONDS = 6e-7
 """About how long that takes, per pixel and class."""
@@ -192,7 +198,7 @@ def tuned(
     assert start is not None
     if plan.reasons.get("decoding") == DECIDED_BY_USER:
         return Postprocessing(decoding=start, reason="objects are decoded as set by you"), {}
-    chosen = spread_over(names, {name: truths[name].size for name in names}, most=TUNED, pixels=TUNED_PIXELS)
+    chosen = spread_over(names, {name: truths[name].size for name in names}, most=TUNED, pixels=_tuned_pixels(plan))
     maps = {name: _probabilities(run, network, name, cached, truths, engine=engine) for name in chosen}
     cases, wanted, spacings = [], [], []
     for name, found in maps.items():
@@ -222,7 +228,7 @@ def tuned(
 def cleaning_of(run: Run, found: Mapping[str, NDArray[np.int16]], truths: Truths) -> Postprocessing:
     """What improves the masks of validation cases by more than chance would."""
     sizes = {name: labels.size * (run.plan.classes - 1) for name, labels in found.items()}
-    chosen = spread_over(list(found), sizes, most=len(found), pixels=CLEANED_PIXELS)
+    chosen = spread_over(list(found), sizes, most=len(found), pixels=_cleaned_pixels(run.plan))
     choice = choose_postprocessing(
         [(truths[name], found[name]) for name in chosen],
         _dice_of_class,
@@ -284,8 +290,22 @@ def postprocessing_seconds(names: Sequence[str], truths: Truths, plan: Plan, *, 
     """About how long it takes to find out what is done behind the network; `trial` as `trial_seconds` gives it."""
     pixels = sum(truths[name].size for name in names)
     if plan.task == "objects":
-        return TUNING_TRIALS * trial * min(pixels * min(1.0, TUNED / len(names)), TUNED_PIXELS)
-    return CLEANING_SECONDS * min(pixels * (plan.classes - 1), CLEANED_PIXELS)
+        return TUNING_TRIALS * trial * min(pixels * min(1.0, TUNED / len(names)), _tuned_pixels(plan))
+    return CLEANING_SECONDS * min(pixels * (plan.classes - 1), _cleaned_pixels(plan))
+
+
+def _tuned_pixels(plan: Plan) -> int:
+    """Pixels on which a decoding is searched, at the most; fewer where the whole training takes a minute."""
+    return _affordable(TUNED_PIXELS, plan, share=TUNING_SHARE, seconds=TUNING_TRIALS * TUNING_USUAL)
+
+
+def _cleaned_pixels(plan: Plan) -> int:
+    return _affordable(CLEANED_PIXELS, plan, share=CLEANING_SHARE, seconds=CLEANING_SECONDS)
+
+
+def _affordable(pixels: int, plan: Plan, *, share: float, seconds: float) -> int:
+    """By the plan alone and not by the clock, so that a training can be repeated."""
+    return pixels if plan.minutes is None else min(pixels, int(share * 60 * plan.minutes / seconds))
 
 
 def examples_of(
