@@ -58,6 +58,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 CHEAP = ("learning rate", "schedule", "ema", "augment", "clean_finish")
 """Choices that do not change what a step costs: only chance would give them more or fewer of them."""
 
+FOLLOWS = ("width", "augment_chance", "clean_finish")
+"""Decisions of a plan that follow from the budget: trainings by steps are given those of the training by the clock."""
+
 SCALED = ("learning rate", "schedule", "batch", "patch", "width")
 """Choices of which what is tried follows from the plan."""
 
@@ -81,7 +84,7 @@ def main(words: Sequence[str] | None = None) -> int:
             first = ablate(ready, Path(work), asked, setting, seed=0)
             runs += first
             for seed in range(1, asked.repeat):
-                runs += ablate(ready, Path(work), asked, setting, seed=seed, steps=equal_steps(first))
+                runs += ablate(ready, Path(work), asked, setting, seed=seed, first=first)
     return exit_code(runs)
 
 
@@ -99,7 +102,7 @@ def ablate(
     setting: Setting,
     *,
     seed: int,
-    steps: Mapping[str, int] | None = None,
+    first: Sequence[Run] = (),
 ) -> list[Run]:
     """All trainings with one seed, each recorded as soon as it is done.
 
@@ -109,7 +112,8 @@ def ablate(
         asked: what was said on the command line.
         setting: of the processes.
         seed: of the trainings.
-        steps: of each variant; None trains by the clock.
+        first: the trainings with the first seed, which say what is tried and for how many steps; without any, it is the
+            clock that counts.
     """
     entry = {**begun(asked), "data": ready.data.name, "seed": seed, "minutes": asked.minutes}
     keys = ("data", "seed", "minutes", "commit", "quick")
@@ -120,16 +124,24 @@ def ablate(
         if all(run[key] == entry[key] for key in keys) and "error" not in run
     }
 
+    steps = equal_steps(first)
+    follows = {
+        run["variant"]: {name: text_of(run["plan"][name]) for name in FOLLOWS if name in run["plan"]}
+        for run in first
+        if "error" not in run
+    }
+
     def run_of(variant: str, choice: str, settings: Mapping[str, str]) -> Run:
-        if variant in known:
+        if variant in known and (not first or known[variant]["steps"] == steps.get(variant)):
             return known[variant]
         log(f"{ready.data.name}: {variant}, seed {seed}")
         found = {**entry, "variant": variant, "choice": choice, "settings": dict(settings)}
         try:
-            if steps is None:
+            if not first:
                 budget = ("--minutes", f"{asked.minutes:.6g}")
             elif variant in steps:
                 budget = ("--steps", str(steps[variant]))
+                settings = {**follows[variant], **settings}
             else:
                 raise BenchmarkError("it failed with the first seed")
             found |= train(ready, work, settings, setting, budget=budget, seed=seed)
@@ -144,7 +156,8 @@ def ablate(
     runs = [run_of(DEFAULTS, "", {})]
     if "error" in runs[0]:
         return runs
-    for variant, (choice, settings) in variants(runs[0]["plan"], steps=runs[0]["steps"]).items():
+    decided = first[0] if first else runs[0]
+    for variant, (choice, settings) in variants(decided["plan"], steps=decided["steps"]).items():
         if choice in asked.choice:
             runs.append(run_of(variant, choice, settings))
     return runs
@@ -165,7 +178,7 @@ def train(
     done = succeeded(command([*words, *chosen], setting))
     dice = last_dice(ready, folder, setting)
     plan = json.loads((model / "plan.json").read_text())
-    kept = ("learning_rate", "batch", "patch", "width", "strides", "dims", *OPTIONS)
+    kept = ("learning_rate", "batch", "patch", "width", "strides", "dims", "augment_chance", *OPTIONS)
     return {
         "dice": dice,
         "steps": steps_of(model),
@@ -205,6 +218,11 @@ def variants(plan: Mapping[str, Any], *, steps: int) -> dict[str, tuple[str, dic
             if not _is(plan[name], value):
                 found[f"{name.replace('_', ' ')} {value.replace('_', ' ')}"] = (name, {name: value})
     return found
+
+
+def text_of(value: Any) -> str:
+    """A decision as one would type it after --set."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _product(numbers: Sequence[int]) -> int:

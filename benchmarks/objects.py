@@ -364,6 +364,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="of each training; 10, or 0.2 with --quick")
     parser.add_argument("--work", type=Path, metavar="DIR", help="for temporary folders")
     asked = parser.parse_args()
+    folded = [one.name for one in DATA if one.folds > 1]
+    if asked.fold != [1] and not set(asked.only or ["everything"]) <= set(folded):
+        parser.error(f"--fold goes with --only {' '.join(folded)}")
     asked.minutes = asked.minutes or (0.2 if asked.quick else 10.0)
     if asked.quick:
         asked.repeat = 1

@@ -281,8 +281,8 @@ def repeats(monkeypatch):
 
 
 def test_the_bare_step_is_recorded_where_the_training_is(model, repeats):
-    """In its precision. Two steps are repeated, and before them the one that was recorded, to be checked."""
-    plan = Workspace(model).load_plan()
+    """In its precision, whatever a plan would choose now. Two steps are repeated, before them one that is checked."""
+    plan = Workspace(model).load_plan().model_copy(update={"precision": "bfloat16"})
     precision = ours._precision_of(model, plan, "cpu")
     assert precision.reason == "float32: set by you"
     bare = ours._bare(plan, precision, 2, "cpu", recorded=True)
@@ -566,6 +566,7 @@ PLAN = {
     "ema": 0.99,
     "augment": 1.0,
     "clean_finish": 0.1,
+    "augment_chance": 0.3,
     "deep_supervision": True,
 }
 
@@ -591,7 +592,9 @@ def test_an_ablation_pairs_seeds_and_goes_on_where_it_was_broken_off(tmp_path, m
     def train(ready, work, settings, setting, *, budget, seed):
         made.append((dict(settings), seed))
         assert budget == (("--steps", "100") if seed else ("--minutes", "1"))
-        if settings.get("optimizer") and len(made) < 9:
+        assert settings.get("augment_chance") == ("0.3" if seed else None)
+        assert settings.get("width") == ("4,8" if seed else None)
+        if settings.get("optimizer") and len(made) < 6:
             raise ablation.BenchmarkError("no room")
         gain = {"dice_and_cross_entropy": 0, "cross_entropy": 0.1, "soft_dice": 0.1 - 0.2 * seed, "focal": -0.1}
         dice = 0.5 + gain[settings.get("loss", "dice_and_cross_entropy")]
@@ -604,12 +607,11 @@ def test_an_ablation_pairs_seeds_and_goes_on_where_it_was_broken_off(tmp_path, m
     )
     runs = []
     for seed in (0, 1):
-        steps = {run["variant"]: 100 for run in runs} if seed else None
-        runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=seed, steps=steps)
+        runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=seed, first=runs)
         assert [run["variant"] for run in runs][:2] == ["defaults", "loss cross entropy"] and len(runs) == 5
-    assert len(made) == 10 and "error" not in runs[-1]
+    assert len(made) == 9 and "first seed" in runs[-1]["error"]
     runs = ablation.ablate(ready, tmp_path, asked, SETTING, seed=0)
-    assert made[10:] == [({"optimizer": "adamw"}, 0)] and "error" not in runs[-1]
+    assert made[9:] == [({"optimizer": "adamw"}, 0)] and "error" not in runs[-1]
     (page,) = tmp_path.glob("*.md")
     text = page.read_text()
     assert "| loss cross entropy | 2 | 0.6000 | **+0.1000 (+0.1000 to +0.1000)** | 100 |" in text

@@ -17,6 +17,7 @@ from uvea.datasets.measure import (
     make_thumbnail,
     statistics_of,
     stride_for,
+    thickness_of,
     thumbnail_of,
 )
 from uvea.datasets.split import neighbour_pairs
@@ -85,6 +86,22 @@ def test_statistics_are_those_of_numpy(rng, dtype, pixels):
         statistics_of(sample), (wide.mean(1), wide.std(1), np.percentile(wide, PERCENTS, axis=1).T), strict=True
     ):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-9)
+
+
+def test_the_width_of_lines_and_the_radius_of_discs():
+    """Of a 3-pixel line a third of the pixels lie inside; a line of background counts as well, specks weigh little."""
+    line = np.zeros((40, 40), np.int64)
+    line[10:13] = 7
+    assert thickness_of(line, [0]) == 2 * 120 / 80
+    assert thickness_of(line, [7]) == 3
+    assert thickness_of(np.stack([line, 0 * line]), [0]) == 3
+    rows, columns = np.ogrid[:401, :401]
+    disc = ((rows - 200) ** 2 + (columns - 200) ** 2 <= 100**2).astype(np.int64)
+    radius = thickness_of(disc, [0])
+    assert radius == pytest.approx(100 * np.pi / (2 * 2**0.5), rel=0.05)  # corners of a step have one pixel for both
+    disc[::50, ::50] = 1
+    assert thickness_of(disc, [0]) == pytest.approx(radius, rel=0.15)
+    assert thickness_of(0 * line, [0]) == 0 and thickness_of(0 * line + 1, [0]) == 40
 
 
 def test_a_volume_keeps_its_spacing(tmp_path):

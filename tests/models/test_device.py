@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+from functools import partial
 
 import pytest
 import torch
@@ -151,29 +152,33 @@ def test_a_number_type_that_a_device_cannot_do_is_refused(quick, monkeypatch):
 
     def step(setting, *given, **named):
         if setting.dtype == "bfloat16":
-            raise RuntimeError("no kernel\nfor bfloat16")
+            raise RuntimeError("FIND was unable to find an engine\nto execute this computation")
         usual(setting, *given, **named)
 
     monkeypatch.setattr(module, "_trial_step", step)
     precision = choose_precision(make(), (2, 1, 16, 16), CPU)
     assert precision.dtype == "float32"
-    assert "bfloat16 channels-last refused: it fails (no kernel for bfloat16)" in precision.reason
+    assert "bfloat16 channels-last refused: it fails (FIND was unable to find an engine to" in precision.reason
 
 
 def test_a_whole_batch_is_timed_as_far_as_there_is_memory(quick):
-    """Nine images, then four, then two; what is wrong otherwise is raised."""
+    """Nine images, then four, then two, and parts of images at the end; what is wrong otherwise is raised."""
     tried = []
 
-    def trials_of(images):
+    def trials_of(images, room=2 * 16):
         tried.append(len(images))
-        if len(images) > 2:
+        if images.numel() > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return {"float32": lambda: None}
 
-    seconds, shape = module._time_whole(trials_of, (9, 1, 4, 4), CPU)
+    least = (2, 1, 2, 2)
+    seconds, shape = module._time_whole(trials_of, (9, 1, 4, 4), CPU, least=least)
     assert tried == [9, 4, 2] and shape == (2, 1, 4, 4) and list(seconds) == ["float32"]
+    assert module._time_whole(partial(trials_of, room=8), (9, 1, 4, 4), CPU, least=least)[1] == least
+    with pytest.raises(torch.OutOfMemoryError):
+        module._time_whole(partial(trials_of, room=7), (9, 1, 4, 4), CPU, least=least)
     with pytest.raises(RuntimeError, match="something else"):
-        module._time_whole(lambda images: _raise(RuntimeError("something else")), (9, 1, 4, 4), CPU)
+        module._time_whole(lambda images: _raise(RuntimeError("something else")), (9, 1, 4, 4), CPU, least=least)
 
 
 def test_a_slower_bfloat16_is_not_taken(quick, monkeypatch):

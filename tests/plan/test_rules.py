@@ -450,19 +450,17 @@ def test_masks_that_number_their_objects_make_an_object_model(plan):
     assert plan(instances=True, object_size=400.0, accelerator=24).patch == (304, 400)
 
 
-def test_small_patches_are_for_one_class_of_small_pieces_on_a_processor(plan):
-    """Not where pieces are large, where nothing is known of them, where classes differ, and on a card."""
+def test_small_patches_are_for_one_thin_class_on_a_processor(plan):
+    """Not where it is wide, where nothing is known of it, where classes differ, and on a card."""
     image = {"shape": (600, 700)}
-    made = plan(object_size=600.0, **image)
-    assert (made.task, made.patch, made.batch) == ("semantic", (128, 128), 8)
-    assert "so small" in made.reasons["patch"]
+    made = plan(thickness=16.0, **image)
+    assert (made.task, made.patch, made.batch, made.norm) == ("semantic", (128, 128), 8, "batch")
+    assert "32 pixels across" in made.reasons["patch"]
+    assert plan(thickness=16.0, skew_spread=0.3, **image).norm == "instance"
     several = {"names": ("background", "a", "b"), "class_fraction": (0.8, 0.1, 0.1), "class_cases": (20, 20, 20)}
-    for changes in ({"object_size": 33.0**2}, {"object_size": 0.0}, several):
-        assert plan(**{"object_size": 600.0, **image, **changes}).patch == (256, 256)
-    assert plan(object_size=600.0, accelerator=24, **image).patch == (512, 512)
-    slices = {"axes": "zyx", "shape": (5, 512, 512), "unit": "mm", "spacing": (8.0, 1.0, 1.0)}
-    assert plan(object_size=30.0**3, **slices).patch == (128, 128)
-    assert plan(object_size=33.0**3, **slices).patch == (256, 256)
+    for changes in ({"thickness": 17.0}, {"thickness": 0.0}, several):
+        assert plan(**{"thickness": 16.0, **image, **changes}).patch == (256, 256)
+    assert plan(thickness=16.0, accelerator=24, **image).patch == (512, 512)
 
 
 def test_learnt_weights_are_for_the_network_that_learnt_them(plan):

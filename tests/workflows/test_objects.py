@@ -94,11 +94,12 @@ def test_short_trainings_look_behind_the_network_for_a_share_of_their_time(gray_
     """A minute has 1.8 s for cleaning at 0.6 µs a pixel, and 6 s for 25 decodings at 0.1 µs; steps have no end."""
     plan = gray_model.plan
     short, long, counted = (plan.model_copy(update={"minutes": minutes}) for minutes in (1.0, 100.0, None))
-    assert validation._cleaned_pixels(short) == pytest.approx(3e6)
-    assert validation._tuned_pixels(short) == pytest.approx(2.4e6)
+    assert validation._cleaned_pixels(short, folds=1) == pytest.approx(3e6)
+    assert validation._tuned_pixels(short, folds=1) == pytest.approx(2.4e6)
+    assert validation._tuned_pixels(short, folds=4) == pytest.approx(0.6e6)
     for one in (long, counted):
-        assert validation._cleaned_pixels(one) == validation.CLEANED_PIXELS
-        assert validation._tuned_pixels(one) == validation.TUNED_PIXELS
+        assert validation._cleaned_pixels(one, folds=5) == validation.CLEANED_PIXELS
+        assert validation._tuned_pixels(one, folds=5) == validation.TUNED_PIXELS
 
 
 def test_what_was_not_annotated_is_left_out_of_the_scores():
@@ -425,6 +426,7 @@ def test_a_cleaning_that_helps_is_accepted_and_scored(tmp_path):
     labels = SimpleNamespace(names=("background", "cell"))
     run = SimpleNamespace(
         plan=SimpleNamespace(classes=2, labels=labels, minutes=None),
+        kept=SimpleNamespace(splits=(None,)),
         cases={name: SimpleNamespace(group=None) for name in truths},
     )
     after = cleaning_of(run, found, truths)

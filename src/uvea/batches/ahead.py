@@ -29,7 +29,8 @@ class Ahead:
     cores; the caller's number of threads stays as it is. On a CUDA device, work is queued on a stream of its
     own, beside that of the training. Use it in a `with` block: at its end, however that comes, the threads end.
 
-    What `make` raises is raised to the caller who asks for that batch, as it is.
+    What `make` raises is raised to the caller who asks for that batch, as it is; but where a device has no memory for a
+    batch beside a step, the caller makes it.
     """
 
     def __init__(self, make: Make, *, device: torch.device, threads: int = 1, depth: int = 2) -> None:

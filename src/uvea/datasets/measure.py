@@ -5,6 +5,7 @@ Arrays in, plain numbers out; it knows neither files nor cases.
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ PIECES_LIMIT = 1 << 24
 
 THUMBNAIL = 64
 """Side of the thumbnails, in pixels."""
+
+PLANE = 4096
+"""Side of the middle of a plane in which widths are measured."""
 
 FEWEST_COUNTED = {1: 1, 2: 1 << 15}
 """Pixels from which on integers of so many bytes are counted."""
@@ -83,6 +87,30 @@ def count_pieces(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArr
     values[numbers.reshape(-1)] = thinned.reshape(-1)  # all pixels of a piece write the same value
     sizes = np.bincount(numbers.reshape(-1), minlength=count + 1)
     return values[1:], sizes[1:].astype(np.float64) * step**codes.ndim
+
+
+def thickness_of(codes: NDArray[np.generic], hidden: Sequence[int]) -> float:
+    """How wide the foreground is, or the rest where that is narrower, in integers (..., y, x), in pixels; 0 for none.
+
+    Twice the pixels by those of them that have a face neighbour of another value in the plane of the last two axes: the
+    width of a line, about the radius of a disc. Specks weigh as much as they have pixels. Of planes above 4096×4096 the
+    middle is looked at.
+    """
+    middle = [slice(max(0, length - PLANE) // 2, max(0, length - PLANE) // 2 + PLANE) for length in codes.shape[-2:]]
+    codes = codes[(..., *middle)]
+    edge = np.zeros(codes.shape, np.bool_)
+    for before, after in (
+        ((..., slice(None, -1), slice(None)), (..., slice(1, None), slice(None))),
+        ((..., slice(None, -1)), (..., slice(1, None))),
+    ):
+        differ = codes[before] != codes[after]
+        edge[before] |= differ
+        edge[after] |= differ
+    foreground = ~np.isin(codes, hidden)
+    if not foreground.any():
+        return 0.0
+    sides = [(np.count_nonzero(part), np.count_nonzero(part & edge)) for part in (foreground, ~foreground)]
+    return min((2.0 * pixels / at_edge for pixels, at_edge in sides if at_edge), default=float(min(codes.shape[-2:])))
 
 
 def centres_of(codes: NDArray[np.generic], values: NDArray[np.generic]) -> dict[int, tuple[float, ...]]:

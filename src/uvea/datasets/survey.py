@@ -30,6 +30,7 @@ from uvea.datasets.measure import (
     make_thumbnail,
     statistics_of,
     stride_for,
+    thickness_of,
 )
 from uvea.errors import DatasetError, ShapeError, UveaError
 from uvea.images import read, read_channels
@@ -106,6 +107,9 @@ class CaseFacts:
 
     object_size: float = 0.0
     """Their median size in pixels; 0 where there are none."""
+
+    thickness: float = 0.0
+    """How wide the foreground or the rest is in a plane, pixels, see `measure.thickness_of`; 0 where there is none."""
 
     image_hash: str = ""
     """Of the pixels and the shape: equal for equal images in different files."""
@@ -356,6 +360,7 @@ def _measure_mask(facts: CaseFacts, mask: Image, *, where: str, background: Key,
         mask_centres={key_of(value): centre for value, centre in centres.items()},
         objects=len(sizes),
         object_size=float(np.median(sizes)) if len(sizes) else 0.0,
+        thickness=thickness_of(codes, hidden),
     )
 
 

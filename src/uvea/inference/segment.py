@@ -238,7 +238,7 @@ def segment_source(
         tell: told where memory is short and what is done about it.
 
     Raises:
-        MemoryError: if not even the smallest tile fits.
+        MemoryError: if not even the smallest tile fits, or the rows that tiles are put together in do not.
     """
     settlers = [engine.settler(network) for network in networks]
     before = engine.fit.tile, engine.fit.tiles

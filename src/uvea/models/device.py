@@ -337,7 +337,7 @@ def choose_precision(
             trials = trials_of(images)
             seconds = _time(trials, device)
         else:
-            seconds, shape = _time_whole(trials_of, example_shape, device)
+            seconds, shape = _time_whole(trials_of, example_shape, device, least=shape)
 
     fastest = min(seconds, key=lambda name: seconds[name])
     if seconds[fastest] > _FASTER * seconds["float32"]:
@@ -399,20 +399,24 @@ def _kernels_of(device: torch.device, *, training: bool) -> Iterator[None]:
 
 
 def _time_whole(
-    trials_of: Callable[[Tensor], dict[str, Callable[[], None]]], shape: Sequence[int], device: torch.device
+    trials_of: Callable[[Tensor], dict[str, Callable[[], None]]],
+    shape: Sequence[int],
+    device: torch.device,
+    *,
+    least: tuple[int, ...],
 ) -> tuple[dict[str, float], tuple[int, ...]]:
-    """Least seconds of each trial on a whole batch, or on as many of its images as all of them have memory for."""
+    """Least seconds of each trial on a whole batch, on as many of its images as all have memory for, or on `least`."""
     whole = tuple(shape)
     while True:
         try:
             return _time(trials_of(_random_images(whole, device)), device), whole
         except RuntimeError as error:
-            if not is_out_of_memory(error) or whole[0] == 1:
+            if not is_out_of_memory(error) or whole == least:
                 raise
         # Outside of the handler, whose traceback keeps everything alive that did not fit.
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        whole = (whole[0] // 2, *whole[1:])
+        whole = (whole[0] // 2, *whole[1:]) if whole[0] > 1 else least
 
 
 def _listed(seconds: dict[str, float]) -> str:
@@ -480,7 +484,7 @@ def _find_fault(setting: Precision, model: nn.Module, images: Tensor, *, trainin
     try:
         _trial_step(setting, model, images, training=training)
     except RuntimeError as failure:
-        if is_out_of_memory(failure):
+        if isinstance(failure, torch.OutOfMemoryError):
             raise
         return f"it fails ({' '.join(str(failure).split())[:200]})"
     finally:

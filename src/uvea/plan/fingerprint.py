@@ -82,6 +82,10 @@ class Fingerprint(BaseModel):
     object_size: float
     """Median size of a connected object, pixels."""
 
+    thickness: float = 0.0
+    """Median over cases of how wide the foreground is in a plane, or the rest where that is narrower, pixels: the width
+    of lines, about the radius of discs; 0 where it is not known."""
+
     left_right: bool
     """Two labels are named as the left and the right of one thing."""
 
@@ -178,6 +182,7 @@ def measure(survey: Survey) -> Fingerprint:
         class_fraction=fraction,
         class_cases=present,
         object_size=float(np.median([fact.object_size for fact in facts if fact.objects] or [0.0])),
+        thickness=float(np.median([fact.thickness for fact in facts if fact.objects] or [0.0])),
         left_right=_named_left_and_right(survey.labels.names),
         left_right_axis=_left_right_axis(facts),
         mirror_pairs=_mirror_pairs(facts, survey.labels),

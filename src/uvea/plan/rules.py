@@ -60,7 +60,7 @@ ACCELERATOR_SHARE = 0.7
 """The same of an accelerator's memory: a recorded step keeps what it has, and validation and images need theirs."""
 
 OBJECTS_ACROSS = 4
-"""Objects, or pieces of a class, of the usual size that have room side by side in a small patch."""
+"""Objects of the usual size, or discs as wide as a class, that have room side by side in a small patch."""
 
 SMALLEST_SHARE = 0.05
 """Share of the usual size of an object under which a piece is none, until the validation cases say better."""
@@ -421,13 +421,14 @@ def _normalization(fingerprint: Fingerprint, *, colour: bool) -> tuple[tuple[Nor
 
 
 def _across(fingerprint: Fingerprint, labels: LabelMap, *, task: str) -> float:
-    """Pixels from side to side of what is looked for, where all of it is small; else inf.
+    """Pixels from side to side of what is looked for; inf where that is not known, and for several classes.
 
-    Of several classes one may be large, and known by what is far from it; what is said of objects holds for all.
+    Objects by their size; a class, whose pieces may hang together, by how wide it or the rest is. Of several classes
+    one may be known by what is far from it.
     """
-    if not fingerprint.object_size or (task == "semantic" and labels.classes > 2):
-        return inf
-    return float(fingerprint.object_size ** (1 / len(fingerprint.axes)))
+    if task == "objects":
+        return fingerprint.object_size**0.5
+    return 2 * fingerprint.thickness if fingerprint.thickness and labels.classes == 2 else inf
 
 
 def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool, across: float) -> tuple[tuple[int, ...], str]:
@@ -437,7 +438,7 @@ def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool, across: float) -> tu
         most = 512 if gpu else 128 if small else 256
         # Small images are seen whole; a multiple of 16 lets four levels of pooling pass without padding.
         size = tuple(min(most, ceil(n / 16) * 16) for n in shape)
-        what = "what is so small" if small else "it"
+        what = f"what is {across:.2g} pixels across" if small else "it"
         reason = f"the median image is {_times(shape)}"
         return size, f"{reason}, and {most} pixels show enough of {what}" if max(shape) > most else reason
     most = 128**3 if gpu else 64 * 64 * 32

@@ -252,12 +252,13 @@ class Recorded:
         changing = self._changing()
         before = [value.clone() for value in changing]
         wanted = self._aside.run(self._work, batch)
+        after = [value.clone() for value in changing]
+        self._inputs = tuple(part.clone() for part in batch)
         if missing := self._aside.missing(batch[0].device):
             self._tell(f"steps stay eager: {missing}")
+            self._inputs = ()
             return wanted
-        after = [value.clone() for value in changing]
         _put(changing, before)
-        self._inputs = tuple(part.clone() for part in batch)
         try:
             repeat, self._result = self._record(lambda: self._work(self._inputs))
             self._result.zero_()  # where nothing was recorded, nothing must look right

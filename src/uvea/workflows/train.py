@@ -398,7 +398,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
 
     def seconds_left() -> float:
         assert ends is not None
-        behind = postprocessing_seconds(split.val, truths, plan, trial=trial)
+        behind = postprocessing_seconds(split.val, truths, plan, trial=trial, folds=len(run.kept.splits))
         return ends - time.monotonic() - ENDING_SECONDS - scoring_seconds[0] * len(split.val) - behind
 
     def save(progress: Progress, is_best: bool) -> None:

@@ -198,7 +198,8 @@ def tuned(
     assert start is not None
     if plan.reasons.get("decoding") == DECIDED_BY_USER:
         return Postprocessing(decoding=start, reason="objects are decoded as set by you"), {}
-    chosen = spread_over(names, {name: truths[name].size for name in names}, most=TUNED, pixels=_tuned_pixels(plan))
+    pixels = _tuned_pixels(plan, folds=len(run.kept.splits))
+    chosen = spread_over(names, {name: truths[name].size for name in names}, most=TUNED, pixels=pixels)
     maps = {name: _probabilities(run, network, name, cached, truths, engine=engine) for name in chosen}
     cases, wanted, spacings = [], [], []
     for name, found in maps.items():
@@ -228,7 +229,8 @@ def tuned(
 def cleaning_of(run: Run, found: Mapping[str, NDArray[np.int16]], truths: Truths) -> Postprocessing:
     """What improves the masks of validation cases by more than chance would."""
     sizes = {name: labels.size * (run.plan.classes - 1) for name, labels in found.items()}
-    chosen = spread_over(list(found), sizes, most=len(found), pixels=_cleaned_pixels(run.plan))
+    pixels = _cleaned_pixels(run.plan, folds=len(run.kept.splits))
+    chosen = spread_over(list(found), sizes, most=len(found), pixels=pixels)
     choice = choose_postprocessing(
         [(truths[name], found[name]) for name in chosen],
         _dice_of_class,
@@ -286,26 +288,27 @@ def trial_seconds(names: Sequence[str], truths: Truths, plan: Plan) -> float:
     return min(max(NOISE * spent / pixels, least), most)
 
 
-def postprocessing_seconds(names: Sequence[str], truths: Truths, plan: Plan, *, trial: float) -> float:
+def postprocessing_seconds(names: Sequence[str], truths: Truths, plan: Plan, *, trial: float, folds: int = 1) -> float:
     """About how long it takes to find out what is done behind the network; `trial` as `trial_seconds` gives it."""
     pixels = sum(truths[name].size for name in names)
     if plan.task == "objects":
-        return TUNING_TRIALS * trial * min(pixels * min(1.0, TUNED / len(names)), _tuned_pixels(plan))
-    return CLEANING_SECONDS * min(pixels * (plan.classes - 1), _cleaned_pixels(plan))
+        return TUNING_TRIALS * trial * min(pixels * min(1.0, TUNED / len(names)), _tuned_pixels(plan, folds=folds))
+    return CLEANING_SECONDS * min(pixels * (plan.classes - 1), _cleaned_pixels(plan, folds=folds))
 
 
-def _tuned_pixels(plan: Plan) -> int:
-    """Pixels on which a decoding is searched, at the most; fewer where the whole training takes a minute."""
-    return _affordable(TUNED_PIXELS, plan, share=TUNING_SHARE, seconds=TUNING_TRIALS * TUNING_USUAL)
+def _tuned_pixels(plan: Plan, *, folds: int) -> int:
+    """Pixels on which a decoding is searched, at the most; fewer where a training has less than 14 minutes."""
+    return _affordable(TUNED_PIXELS, plan, folds, share=TUNING_SHARE, seconds=TUNING_TRIALS * TUNING_USUAL)
 
 
-def _cleaned_pixels(plan: Plan) -> int:
-    return _affordable(CLEANED_PIXELS, plan, share=CLEANING_SHARE, seconds=CLEANING_SECONDS)
+def _cleaned_pixels(plan: Plan, *, folds: int) -> int:
+    """Pixels, times classes, on which cleanings are tried, at the most; fewer where it has less than three minutes."""
+    return _affordable(CLEANED_PIXELS, plan, folds, share=CLEANING_SHARE, seconds=CLEANING_SECONDS)
 
 
-def _affordable(pixels: int, plan: Plan, *, share: float, seconds: float) -> int:
-    """By the plan alone and not by the clock, so that a training can be repeated."""
-    return pixels if plan.minutes is None else min(pixels, int(share * 60 * plan.minutes / seconds))
+def _affordable(pixels: int, plan: Plan, folds: int, *, share: float, seconds: float) -> int:
+    """By the plan alone and not by the clock, so that a training can be repeated; folds share the minutes."""
+    return pixels if plan.minutes is None else min(pixels, int(share * 60 * plan.minutes / folds / seconds))
 
 
 def examples_of(
