@@ -89,15 +89,15 @@ def count_pieces(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArr
     return values[1:], sizes[1:].astype(np.float64) * step**codes.ndim
 
 
-def thickness_of(codes: NDArray[np.generic], hidden: Sequence[int]) -> float:
+def thickness_of(codes: NDArray[np.generic], hidden: Sequence[float]) -> float:
     """How wide the foreground is, or the rest where that is narrower, in integers (..., y, x), in pixels; 0 for none.
 
     Twice the pixels by those of them that have a face neighbour of another value in the plane of the last two axes: the
     width of a line, about the radius of a disc. Specks weigh as much as they have pixels. Of planes above 4096×4096 the
     middle is looked at.
     """
-    middle = [slice(max(0, length - PLANE) // 2, max(0, length - PLANE) // 2 + PLANE) for length in codes.shape[-2:]]
-    codes = codes[(..., *middle)]
+    top, left = (max(0, length - PLANE) // 2 for length in codes.shape[-2:])
+    codes = codes[..., top : top + PLANE, left : left + PLANE]
     edge = np.zeros(codes.shape, np.bool_)
     for before, after in (
         ((..., slice(None, -1), slice(None)), (..., slice(1, None), slice(None))),

@@ -10,7 +10,7 @@ budgets are ours, measured in docs/log.md.
 import json
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from math import ceil, inf, prod
+from math import ceil, inf, prod, sqrt
 from typing import Any, TypeVar
 
 from uvea.arrays.labels import LabelMap
@@ -427,7 +427,7 @@ def _across(fingerprint: Fingerprint, labels: LabelMap, *, task: str) -> float:
     one may be known by what is far from it.
     """
     if task == "objects":
-        return fingerprint.object_size**0.5
+        return sqrt(fingerprint.object_size)
     return 2 * fingerprint.thickness if fingerprint.thickness and labels.classes == 2 else inf
 
 
