@@ -300,6 +300,27 @@ def scenes(count, rng):
     return [gaussian_filter(rng.normal(size=(128, 128)), 3) for _ in range(count)]
 
 
+def test_of_many_near_copies_enough_are_listed_to_know_what_belongs_together(rng, monkeypatch):
+    """Two kinds of six images: fifteen pairs of each, or as many as asked for and those that join the rest."""
+    kinds = [rng.random((64, 64)) for _ in range(2)]
+    noisy = [kinds[number % 2] + 0.01 * rng.random((64, 64)) for number in range(12)]
+    facts = [
+        CaseFacts(name=f"{number}", image_hash=f"{number}", thumbnail=image.astype(np.float16).tobytes())
+        for number, image in enumerate(noisy)
+    ]
+    looked_at = Survey(facts=tuple(facts), labels=LabelMap(kind="values", values=(0, 1)), findings=())
+    every = near_copies(looked_at)
+    assert len(every) == 30 and all(int(first) % 2 == int(second) % 2 for first, second in every)
+    monkeypatch.setattr("uvea.datasets.duplicates.MOST_PAIRS", 3)
+    some = near_copies(looked_at)
+    assert some == [pair for pair in every if pair in set(some)] and len(some) == 10
+    together = {name: {name} for name in map(str, range(12))}
+    for first, second in some:
+        whole = together[first] | together[second]
+        together |= dict.fromkeys(whole, whole)
+    assert {len(group) for group in together.values()} == {6}
+
+
 def test_copies_are_found_whether_exact_or_nearly_so(rng):
     """Brightened, noisy and resized copies are near copies; other images of the kind are not."""
     images = scenes(8, rng)

@@ -61,6 +61,11 @@ class Evidence:
         """Cases by name."""
         return {case.name: case for case in self.dataset.cases}
 
+    @cached_property
+    def _sides(self) -> list[tuple[frozenset[str], frozenset[str], bool]]:
+        """Of each split its two sides, and whether it is the user's own."""
+        return [(frozenset(split.train), frozenset(split.val), split.by_user) for split in self.splits]
+
     def across(self, names: Iterable[str]) -> Literal["", "chosen", "fixed"]:
         """Whether cases are on different sides.
 
@@ -69,8 +74,8 @@ class Evidence:
             "": they are not.
         """
         together = set(names)
-        crossed = [split for split in self.splits if together & set(split.train) and together & set(split.val)]
-        if any(split.by_user for split in crossed):
+        crossed = [by_user for train, val, by_user in self._sides if together & train and together & val]
+        if any(crossed):
             return "fixed"
         parts = {self.case_of[name].part for name in together}
         tested = "test" in parts and len(parts) > 1

@@ -22,6 +22,9 @@ retinas, the most alike of all, have 0.28 and more."""
 CERTAIN = 0.98
 """Correlation from which two images are near copies however alike the others are."""
 
+MOST_PAIRS = 50_000
+"""Pairs of near copies that are listed whatever they join; of ten thousand images that are alike there are millions."""
+
 CONSECUTIVE = 0.2
 """Neighbours are slices of one stack if their distance is smaller than that of other pairs by this share.
 
@@ -43,7 +46,8 @@ def exact_copies(survey: Survey) -> list[tuple[str, ...]]:
 def near_copies(survey: Survey) -> list[tuple[str, str]]:
     """Pairs of cases whose images are nearly equal: saved again, resized, brightened, or taken a moment later.
 
-    Exact copies are not among them. Of volumes only the middle slice is compared.
+    Exact copies are not among them. Of volumes only the middle slice is compared. Of more than MOST_PAIRS, those that
+    follow are listed only where they join what no pair before them has joined, so that what belongs together is known.
     """
     known = [facts for facts in survey.facts if facts.thumbnail]
     if len(known) < 2:
@@ -51,14 +55,28 @@ def near_copies(survey: Survey) -> list[tuple[str, str]]:
     details = _details(known, finer_than=3.0)
     usual = float(np.median(_far_pairs(details, set())))
     threshold = min(CERTAIN, 1 - NEAR * (1 - usual))
-    pairs = []
+    content = np.unique([facts.image_hash for facts in known], return_inverse=True)[1]
+    pairs: list[tuple[str, str]] = []
+    group = list(range(len(known)))
+
+    def joins(first: int, second: int) -> bool:
+        """Put two images into one group, each known by its first image; whether they were in two."""
+        tops = []
+        for top in (first, second):
+            while group[top] != top:
+                group[top] = top = group[group[top]]
+            tops.append(top)
+        group[max(tops)] = min(tops)
+        return tops[0] != tops[1]
+
     # In blocks of rows: all pairs of ten thousand images do not fit in memory.
     for start in range(0, len(known), 512):
-        block = details[start : start + 512] @ details.T
-        for row, column in zip(*np.nonzero(block > threshold), strict=True):
-            first, second = known[start + row], known[column]
-            if start + row < column and first.image_hash != second.image_hash:
-                pairs.append((first.name, second.name))
+        rows, columns = np.nonzero(details[start : start + 512] @ details.T > threshold)
+        rows += start
+        kept = (rows < columns) & (content[rows] != content[columns])
+        for first, second in zip(rows[kept].tolist(), columns[kept].tolist(), strict=True):
+            if joins(first, second) or len(pairs) < MOST_PAIRS:
+                pairs.append((known[first].name, known[second].name))
     return pairs
 
 
