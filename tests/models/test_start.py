@@ -10,14 +10,14 @@ from uvea.models.unet import UNet
 from uvea.plan.start import NETWORKS, OBJECTS
 
 
-def started(start, *, channels=1, classes=2):
+def started(start, *, channels=1, classes=2, width=NETWORKS[OBJECTS]["width"]):
     """A network before and after it was given the weights that a plan names."""
     settings = {name: value for name, value in NETWORKS[OBJECTS].items() if name not in ("task", "width", "convs")}
     torch.manual_seed(0)
     network = UNet(
         in_channels=channels,
         classes=classes + 2,
-        channels=NETWORKS[OBJECTS]["width"],
+        channels=width,
         convs_per_level=NETWORKS[OBJECTS]["convs"],
         deep_supervision=True,
         **settings,
@@ -68,3 +68,14 @@ def test_classes_of_objects_begin_alike():
     image = torch.randn(1, 3, 16, 16)
     ground, thing, border, centre = one(image)[0]
     torch.testing.assert_close(several(image)[0], torch.stack([ground, thing, thing, thing, border, centre]))
+
+
+def test_a_wider_network_begins_with_what_the_weights_give():
+    """The other channels are there, random, and not heard yet."""
+    _, narrow = started(OBJECTS)
+    drawn, wide = started(OBJECTS, width=(24, 48, 64, 130, 300))
+    image = torch.randn(1, 1, 48, 32)
+    with torch.no_grad():
+        for found, expected in zip(wide.train()(image), narrow.train()(image), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(wide.state_dict()["encoder.1.conv1.weight"][32:], drawn["encoder.1.conv1.weight"][32:])

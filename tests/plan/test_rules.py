@@ -464,12 +464,14 @@ def test_small_patches_are_for_one_thin_class_on_a_processor(plan):
 
 
 def test_learnt_weights_are_for_the_network_that_learnt_them(plan):
-    """Other settings begin with random ones, and say why; who asks for both is told."""
+    """Or a wider one; other settings begin with random ones, and say why; who asks for both is told."""
     for settings in ({"norm": "batch"}, {"width": "8,16"}, {"block": "residual"}):
         made = plan(settings, instances=True)
         assert made.start == "random" and next(iter(settings)) in made.reasons["start"]
-    for changes in ({"accelerator": 24}, {"minutes": 600}, {"axes": "zyx", "shape": (20, 90, 90)}):
-        assert plan(instances=True, **changes).start == "random"
+    assert plan(instances=True, axes="zyx", shape=(20, 90, 90)).start == "random"
+    for changes in ({"accelerator": 24}, {"minutes": 60}):
+        made = plan(instances=True, **changes)
+        assert made.width[0] > 16 and made.start == "objects-1" and "other channels" in made.reasons["start"]
     assert plan({"start": "random"}, instances=True).start == "random"
     with pytest.raises(PlanError, match="start cannot be objects-1: its weights are for norm instance, .* batch"):
         plan({"start": "objects-1", "norm": "batch"}, instances=True)

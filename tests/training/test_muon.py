@@ -9,7 +9,7 @@ from uvea.training.muon import Muon, nearly_orthogonal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16)])
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16), (64, 576)])
 def test_singular_values_come_near_to_one_and_directions_stay(shape, dtype):
     """Of a matrix whose values spread from 3 to 100."""
     left, _, right = np.linalg.svd(np.random.default_rng(0).normal(size=shape), full_matrices=False)

@@ -6,6 +6,7 @@ docs/log.md; weights learnt on one kind of image are a better start than random 
 doi 10.1109/TMI.2016.2535302).
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from uvea.models.weights import read_weights
 from uvea.plan.plan import Plan
+
+JOINS = re.compile(r"decoder\.\d+\.conv1\.weight")
+"""Layers whose inputs are the channels of the level below, and as many of the skip connection."""
 
 FIRST = "encoder.0.conv1.weight"
 CHANNELS = 3
@@ -29,7 +33,8 @@ def start_from(network: nn.Module, plan: Plan) -> None:
     if plan.start == "random":
         return
     weights, _ = read_weights(Path(__file__).with_name(f"{plan.start}.safetensors"), sealed=True)
-    network.load_state_dict(_fitted(weights, channels=plan.channels, classes=plan.classes))
+    fitted = _fitted(weights, channels=plan.channels, classes=plan.classes)
+    network.load_state_dict({name: _widened(name, fitted[name], drawn) for name, drawn in network.state_dict().items()})
 
 
 def _fitted(weights: Mapping[str, Tensor], *, channels: int, classes: int) -> dict[str, Tensor]:
@@ -44,3 +49,25 @@ def _fitted(weights: Mapping[str, Tensor], *, channels: int, classes: int) -> di
         fitted[FIRST] = mean.repeat(1, channels, *[1] * (mean.ndim - 2))
     outputs = torch.tensor([0, *[1] * (classes - 1), 2, 3])
     return {name: weight[outputs] if name.startswith("heads.") else weight for name, weight in fitted.items()}
+
+
+def _widened(name: str, weight: Tensor, drawn: Tensor) -> Tensor:
+    """The same in a layer with more channels, the first of which give what they gave: they do not see the others.
+
+    As Chen et al. 2016 (Net2Net, arXiv:1511.05641) keep what a network has learnt, but by zeros and not by copies.
+
+    Args:
+        name: of the weight, which says how the inputs are ordered.
+        weight: (out, in, ...), or (out,) of a norm or bias.
+        drawn: the same of the wider layer, by chance.
+    """
+    wide = drawn.clone()
+    kept = wide[: len(weight)]
+    if weight.ndim > 1:
+        kept.zero_()
+        parts = 2 if JOINS.fullmatch(name) else 1
+        for old, new in zip(weight.chunk(parts, 1), kept.chunk(parts, 1), strict=True):
+            new[:, : old.shape[1]] = old
+    else:
+        kept.copy_(weight)
+    return wide

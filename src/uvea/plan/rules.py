@@ -610,7 +610,9 @@ def _class_weights(fingerprint: Fingerprint, labels: LabelMap, *, loss: str) -> 
 def _start(settings: Mapping[str, Any]) -> tuple[str, str]:
     wrong = misfits(OBJECTS, settings)
     if not wrong:
-        return OBJECTS, "learnt from synthetic objects: better than random ones in short trainings, see docs/log.md"
+        reason = "learnt from synthetic objects: better than random ones in short trainings, see docs/log.md"
+        more = settings["width"] != NETWORKS[OBJECTS]["width"]
+        return OBJECTS, f"{reason}; the other channels are random" if more else reason
     if wrong[0] == "task":
         return "random", "there are learnt ones for objects only"
     name = wrong[0]

@@ -23,5 +23,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def misfits(start: str, settings: Mapping[str, Any]) -> list[str]:
-    """The settings of a plan that weights do not fit; empty where they do."""
-    return [name for name, value in NETWORKS.get(start, {}).items() if settings[name] != value]
+    """The settings of a plan that weights do not fit; empty where they do. A network may be wider than they are."""
+    return [name for name, value in NETWORKS.get(start, {}).items() if not _fits(name, settings[name], value)]
+
+
+def _fits(name: str, given: Any, value: Any) -> bool:
+    if name == "width":
+        return len(given) == len(value) and all(wide >= narrow for wide, narrow in zip(given, value, strict=True))
+    return bool(given == value)
