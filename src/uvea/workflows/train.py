@@ -629,10 +629,15 @@ def optimizer_of(
     device = next(network.parameters()).device
     rate = torch.tensor(plan.learning_rate, device=device) if recorded else plan.learning_rate
     if plan.optimizer == "muon":
-        heads = list(network.heads) if isinstance(network, UNet) else []
-        dtype = torch.bfloat16 if precision.dtype == "bfloat16" else torch.float32
-        decay = plan.weight_decay
-        return Muon(network, lr=rate, weight_decay=decay, heads=heads, dtype=dtype, capturable=recorded)
+        return Muon(
+            network,
+            lr=rate,
+            weight_decay=plan.weight_decay,
+            heads=list(network.heads) if isinstance(network, UNet) else [],
+            normed=isinstance(network, UNet) and plan.norm != "none",
+            dtype=torch.bfloat16 if precision.dtype == "bfloat16" else torch.float32,
+            capturable=recorded,
+        )
     # Norms and biases have few weights and no need to be small.
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     kept = [weight for weight in network.parameters() if weight.ndim <= 1]
