@@ -76,6 +76,11 @@ class Muon(torch.optim.AdamW):
         self._normed, self._dtype = normed, dtype
         super().__init__([one for one in settings if one["params"]], lr=lr, fused=True, capturable=capturable)
 
+    def fixed(self, network: nn.Module) -> list[str]:
+        """Names of the weights of the network that keep their length."""
+        turned = {id(weight) for group in self.param_groups if group["turned"] for weight in group["params"]}
+        return [name for name, weight in network.named_parameters() if self._normed and id(weight) in turned]
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Change the weights by their gradients."""

@@ -363,7 +363,8 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     recorded = _can_be_recorded(placed, plan, run.device)
     forward = compiled(placed) if plan.compiled else None
     optimizer = optimizer_of(placed, plan, precision, recorded=recorded)
-    average = Average(placed, plan.ema) if plan.ema else None
+    fixed = optimizer.fixed(placed) if isinstance(optimizer, Muon) else []
+    average = Average(placed, plan.ema, fixed=fixed) if plan.ema else None
     space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
     progress = Progress(steps=_steps(plan, training))
     if packed is not None:
@@ -629,12 +630,14 @@ def optimizer_of(
     device = next(network.parameters()).device
     rate = torch.tensor(plan.learning_rate, device=device) if recorded else plan.learning_rate
     if plan.optimizer == "muon":
+        # Weights that come with uvea are long: steps of one length are the small share of them that is needed.
+        normed = isinstance(network, UNet) and plan.norm != "none" and plan.start == "random"
         return Muon(
             network,
             lr=rate,
             weight_decay=plan.weight_decay,
             heads=list(network.heads) if isinstance(network, UNet) else [],
-            normed=isinstance(network, UNet) and plan.norm != "none",
+            normed=normed,
             dtype=torch.bfloat16 if precision.dtype == "bfloat16" else torch.float32,
             capturable=recorded,
         )
