@@ -630,8 +630,8 @@ def optimizer_of(
     device = next(network.parameters()).device
     rate = torch.tensor(plan.learning_rate, device=device) if recorded else plan.learning_rate
     if plan.optimizer == "muon":
-        # Weights that come with uvea are long: steps of one length are the small share of them that is needed.
-        normed = isinstance(network, UNet) and plan.norm != "none" and plan.start == "random"
+        # Objects learnt less in steps that are a share of the weights, from learnt ones and from random ones.
+        normed = isinstance(network, UNet) and plan.norm != "none" and plan.task == "semantic"
         return Muon(
             network,
             lr=rate,
