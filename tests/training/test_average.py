@@ -35,17 +35,6 @@ def test_the_decay_is_never_above_the_one_asked_for():
     assert average.weights_of()["0.weight"].item() == 3.0
 
 
-def test_the_mean_of_directions_is_as_long_as_they_are():
-    """Of (2, 0) and (0, 2), with the first decay of a tenth: the direction of (0.1, 0.9)."""
-    net = nn.Linear(2, 1, bias=False)
-    net.weight.data = torch.tensor([[2.0, 0.0]])
-    average = Average(net, 0.999, fixed=["weight"])
-    net.weight.data = torch.tensor([[0.0, 2.0]])
-    average.update(net)
-    expected = 2 * torch.tensor([[0.1, 0.9]]) / 0.82**0.5
-    torch.testing.assert_close(average.weights_of()["weight"], expected)
-
-
 def test_statistics_are_averaged_and_counters_copied():
     """Batch norm's running mean moves like a weight, its counter is the network's."""
     net = network(1.0)

@@ -65,23 +65,11 @@ def test_a_step_by_hand():
     assert torch.nn.functional.cosine_similarity(step.flatten(), layer.weight.grad.flatten(), dim=0) > 0.8
 
 
-def test_weights_that_a_norm_follows_keep_their_length():
-    """A step is fifteen times the rate of it, whatever it is; decay has nothing to do."""
-    for size in (0.1, 10.0):
-        layer = nn.Conv2d(8, 12, 3, bias=False)
-        nn.init.normal_(layer.weight, std=size)
-        before = layer.weight.detach().clone()
-        layer.weight.grad = torch.randn_like(before)
-        Muon(layer, lr=0.01, weight_decay=0.5, normed=True).step()
-        assert layer.weight.norm().item() == pytest.approx(before.norm().item(), rel=1e-5)
-        assert (before - layer.weight.detach()).norm() / before.norm() == pytest.approx(0.15, rel=0.3)
-
-
 def test_the_rate_may_be_a_tensor_and_the_state_can_be_carried_on():
     """As a recorded step and a resumed run need it."""
     whole, parts = network(), network()
-    stepped(Muon(whole, lr=0.1, weight_decay=0.1, normed=True), whole, times=2)
-    first = Muon(parts, lr=torch.tensor(0.1), weight_decay=0.1, normed=True)
+    stepped(Muon(whole, lr=0.1, weight_decay=0.1), whole, times=2)
+    first = Muon(parts, lr=torch.tensor(0.1), weight_decay=0.1)
     rng = torch.Generator().manual_seed(1)
     for turn in range(2):
         for weight in parts.parameters():
@@ -89,7 +77,7 @@ def test_the_rate_may_be_a_tensor_and_the_state_can_be_carried_on():
         first.step()
         if not turn:
             kept = first.state_dict()
-            first = Muon(parts, lr=torch.tensor(0.1), weight_decay=0.1, normed=True)
+            first = Muon(parts, lr=torch.tensor(0.1), weight_decay=0.1)
             first.load_state_dict(kept)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a, b)

@@ -6,8 +6,6 @@ optimizers; call `update` after each step.
 Source: Polyak and Juditsky 1992; the warm-up of the decay as in TensorFlow's ExponentialMovingAverage.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -18,25 +16,22 @@ class Average:
     """The moving average of one network, in float32, on the network's device.
 
     Floating-point parameters and buffers (such as the running statistics of batch norm) are averaged; integer
-    buffers (such as its counter) are copied. The mean of directions is shorter than each of them: weights that keep
-    their length in training are given it again, as the statistics of a norm behind them expect.
+    buffers (such as its counter) are copied.
     """
 
-    def __init__(self, network: nn.Module, decay: float = 0.999, *, fixed: Sequence[str] = ()) -> None:
+    def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
         """Start from the present weights.
 
         Args:
             network: read only.
             decay: share of the old average that one update keeps, 0 up to but not including 1. The first n updates
                 use (1 + n) / (10 + n) where that is smaller, so that the start is forgotten quickly.
-            fixed: names of weights that have the same length after each step.
         """
         if not 0 <= decay < 1:
             raise ModelError(f"a decay of {decay} cannot average weights", hint="use 0 or more, below 1")
         self.decay = decay
         self.updates = 0
         self._values = {name: _kept(value).clone() for name, value in network.state_dict().items()}
-        self._lengths = {name: self._values[name].norm() for name in fixed}
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
@@ -55,10 +50,7 @@ class Average:
 
     def weights_of(self) -> dict[str, Tensor]:
         """The average as a state dict for `network.load_state_dict`: a copy, float32 except for integer buffers."""
-        found = {name: value.clone() for name, value in self._values.items()}
-        for name, length in self._lengths.items():
-            found[name] *= length / found[name].norm().clamp_min(1e-12)
-        return found
+        return {name: value.clone() for name, value in self._values.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What `load_state_dict` needs to continue: the average and the number of updates, all tensors."""

@@ -2,10 +2,8 @@
 
     gradient -> momentum -> matrix (out, in × kernel) -> nearly orthogonal matrix -> step
 
-Directions in which the gradient is always small are learnt as fast as those in which it is large. Where a norm follows a
-convolution, only the direction of its weights matters: they keep their length, and a step is a share of it. Weights
-that grow would learn ever less by steps of one length (Heo et al. 2021, AdamP, arXiv:2006.08217; Kosson et al. 2024,
-arXiv:2305.17212). See docs/log.md for what both are worth on our data.
+Directions in which the gradient is always small are learnt as fast as those in which it is large. See docs/log.md for
+what that is worth on our data.
 
 Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks" (the iteration and its
 coefficients); Liu et al. 2025, "Muon is scalable for LLM training" (weight decay, and steps whose length does not
@@ -24,11 +22,7 @@ ITERATIONS = 3
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 LENGTH = 0.5
-"""Of other weights: the root mean square of a step over the learning rate. AdamW's have 0.2, longer ones were better,
-see docs/log.md."""
-
-SHARE = 15.0
-"""Of weights that a norm follows: the length of a step over theirs, and over the learning rate."""
+"""Root mean square of a step over the learning rate. AdamW's have 0.2, longer ones were better, see docs/log.md."""
 
 FEWEST_ROWS = 64
 """From which on products may be of bfloat16: the rounding of X Xᵀ does not average out in smaller matrices, which take
@@ -48,7 +42,6 @@ class Muon(torch.optim.AdamW):
         lr: float | Tensor,
         weight_decay: float,
         heads: Sequence[nn.Module] = (),
-        normed: bool = False,
         dtype: torch.dtype = torch.float32,
         capturable: bool = False,
     ) -> None:
@@ -57,10 +50,8 @@ class Muon(torch.optim.AdamW):
         Args:
             network: whose weights are trained.
             lr: learning rate of both parts.
-            weight_decay: of all weights but norms, biases and those that a norm follows; a share of the weight per step
-                at a learning rate of 1.
+            weight_decay: of all weights but norms and biases; a share of the weight per step at a learning rate of 1.
             heads: layers that give the result; they are left to AdamW.
-            normed: whether a norm follows each convolution, so that the length of its weights is of no matter.
             dtype: of the products of large matrices: bfloat16 where it is fast.
             capturable: see `torch.optim.AdamW`.
         """
@@ -73,13 +64,8 @@ class Muon(torch.optim.AdamW):
             {"params": groups["decayed"], "weight_decay": weight_decay, "turned": False},
             {"params": groups["kept"], "weight_decay": 0.0, "turned": False},
         ]
-        self._normed, self._dtype = normed, dtype
+        self._dtype = dtype
         super().__init__([one for one in settings if one["params"]], lr=lr, fused=True, capturable=capturable)
-
-    def fixed(self, network: nn.Module) -> list[str]:
-        """Names of the weights of the network that keep their length."""
-        turned = {id(weight) for group in self.param_groups if group["turned"] for weight in group["params"]}
-        return [name for name, weight in network.named_parameters() if self._normed and id(weight) in turned]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -106,14 +92,9 @@ class Muon(torch.optim.AdamW):
         assert weight.grad is not None
         momentum = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
         matrix = weight.grad.lerp(momentum, MOMENTUM).flatten(1)
-        turned = nearly_orthogonal(matrix, self._dtype).view(weight.shape)
-        if self._normed:
-            length = weight.norm()
-            weight.sub_(turned.mul_(rate * SHARE * length / min(matrix.shape) ** 0.5))
-            weight.mul_(length / weight.norm().clamp_min(1e-12))
-        else:
-            weight.mul_(1 - rate * decay)
-            weight.sub_(turned.mul_(rate * LENGTH * max(matrix.shape) ** 0.5))
+        length = LENGTH * max(matrix.shape) ** 0.5
+        weight.mul_(1 - rate * decay)
+        weight.sub_(nearly_orthogonal(matrix, self._dtype).view(weight.shape).mul_(rate * length))
 
 
 def nearly_orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -363,8 +363,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     recorded = _can_be_recorded(placed, plan, run.device)
     forward = compiled(placed) if plan.compiled else None
     optimizer = optimizer_of(placed, plan, precision, recorded=recorded)
-    fixed = optimizer.fixed(placed) if isinstance(optimizer, Muon) else []
-    average = Average(placed, plan.ema, fixed=fixed) if plan.ema else None
+    average = Average(placed, plan.ema) if plan.ema else None
     space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
     progress = Progress(steps=_steps(plan, training))
     if packed is not None:
@@ -630,17 +629,10 @@ def optimizer_of(
     device = next(network.parameters()).device
     rate = torch.tensor(plan.learning_rate, device=device) if recorded else plan.learning_rate
     if plan.optimizer == "muon":
-        # Objects learnt less in steps that are a share of the weights, from learnt ones and from random ones.
-        normed = isinstance(network, UNet) and plan.norm != "none" and plan.task == "semantic"
-        return Muon(
-            network,
-            lr=rate,
-            weight_decay=plan.weight_decay,
-            heads=list(network.heads) if isinstance(network, UNet) else [],
-            normed=normed,
-            dtype=torch.bfloat16 if precision.dtype == "bfloat16" else torch.float32,
-            capturable=recorded,
-        )
+        heads = list(network.heads) if isinstance(network, UNet) else []
+        dtype = torch.bfloat16 if precision.dtype == "bfloat16" else torch.float32
+        decay = plan.weight_decay
+        return Muon(network, lr=rate, weight_decay=decay, heads=heads, dtype=dtype, capturable=recorded)
     # Norms and biases have few weights and no need to be small.
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     kept = [weight for weight in network.parameters() if weight.ndim <= 1]
