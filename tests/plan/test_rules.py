@@ -475,6 +475,7 @@ def test_learnt_weights_are_for_the_network_that_learnt_them(plan):
     assert plan({"start": "random"}, instances=True).start == "random"
     with pytest.raises(PlanError, match="start cannot be objects-1: its weights are for norm instance, .* batch"):
         plan({"start": "objects-1", "norm": "batch"}, instances=True)
+    assert "width 16,32,64,128,256 or more" in plan({"width": "8,16"}, instances=True).reasons["start"]
 
 
 def test_classes_are_objects_only_where_that_is_asked_for(plan):

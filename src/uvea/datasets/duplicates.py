@@ -49,6 +49,8 @@ def near_copies(survey: Survey) -> list[tuple[str, str]]:
     Exact copies are not among them. Of volumes only the middle slice is compared. Of more than MOST_PAIRS, those that
     follow are listed only where they join what no pair before them has joined, so that what belongs together is known.
     """
+    from scipy.cluster.hierarchy import DisjointSet
+
     known = [facts for facts in survey.facts if facts.thumbnail]
     if len(known) < 2:
         return []
@@ -57,25 +59,14 @@ def near_copies(survey: Survey) -> list[tuple[str, str]]:
     threshold = min(CERTAIN, 1 - NEAR * (1 - usual))
     content = np.unique([facts.image_hash for facts in known], return_inverse=True)[1]
     pairs: list[tuple[str, str]] = []
-    group = list(range(len(known)))
-
-    def joins(first: int, second: int) -> bool:
-        """Put two images into one group, each known by its first image; whether they were in two."""
-        tops = []
-        for top in (first, second):
-            while group[top] != top:
-                group[top] = top = group[group[top]]
-            tops.append(top)
-        group[max(tops)] = min(tops)
-        return tops[0] != tops[1]
-
+    groups = DisjointSet(range(len(known)))
     # In blocks of rows: all pairs of ten thousand images do not fit in memory.
     for start in range(0, len(known), 512):
         rows, columns = np.nonzero(details[start : start + 512] @ details.T > threshold)
         rows += start
         kept = (rows < columns) & (content[rows] != content[columns])
         for first, second in zip(rows[kept].tolist(), columns[kept].tolist(), strict=True):
-            if joins(first, second) or len(pairs) < MOST_PAIRS:
+            if groups.merge(first, second) or len(pairs) < MOST_PAIRS:
                 pairs.append((known[first].name, known[second].name))
     return pairs
 

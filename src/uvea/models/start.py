@@ -17,7 +17,7 @@ from uvea.models.weights import read_weights
 from uvea.plan.plan import Plan
 
 JOINS = re.compile(r"decoder\.\d+\.conv1\.weight")
-"""Layers whose inputs are the channels of the level below, and as many of the skip connection."""
+"""Layers whose inputs are the channels of the skip connection, and as many of the level below."""
 
 FIRST = "encoder.0.conv1.weight"
 CHANNELS = 3

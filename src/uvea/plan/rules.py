@@ -22,7 +22,7 @@ from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.machine import Machine
 from uvea.plan.memory import Network, patch_bytes, prediction_bytes, step_bytes, weight_bytes
 from uvea.plan.plan import Plan, shown
-from uvea.plan.start import NETWORKS, OBJECTS, misfits
+from uvea.plan.start import NETWORKS, OBJECTS, misfits, suited
 
 T = TypeVar("T")
 
@@ -171,7 +171,7 @@ def decide(
     if wrong := misfits(values["start"], values):
         name = wrong[0]
         raise PlanError(
-            f"start cannot be {values['start']}: its weights are for {name} {shown(NETWORKS[values['start']][name])}, "
+            f"start cannot be {values['start']}: its weights are for {suited(values['start'], name)}, "
             f"the plan has {shown(values[name])}",
             hint=f"leave out --set start, or use --set {name}={shown(NETWORKS[values['start']][name])}",
         )
@@ -615,8 +615,7 @@ def _start(settings: Mapping[str, Any]) -> tuple[str, str]:
         return OBJECTS, f"{reason}; the other channels are random" if more else reason
     if wrong[0] == "task":
         return "random", "there are learnt ones for objects only"
-    name = wrong[0]
-    return "random", f"the learnt ones are for {name} {shown(NETWORKS[OBJECTS][name])}"
+    return "random", f"the learnt ones are for {suited(OBJECTS, wrong[0])}"
 
 
 def _activation(task: str) -> tuple[str, str]:

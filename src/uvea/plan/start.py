@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from uvea.plan.plan import shown
+
 OBJECTS = "objects-1"
 """Learnt from synthetic objects, see `uvea.datasets.synthetic.objects`. Other weights get another name."""
 
@@ -25,6 +27,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def misfits(start: str, settings: Mapping[str, Any]) -> list[str]:
     """The settings of a plan that weights do not fit; empty where they do. A network may be wider than they are."""
     return [name for name, value in NETWORKS.get(start, {}).items() if not _fits(name, settings[name], value)]
+
+
+def suited(start: str, name: str) -> str:
+    """What weights want of a setting, in words."""
+    value = shown(NETWORKS[start][name])
+    return f"{name} {value} or more" if name == "width" else f"{name} {value}"
 
 
 def _fits(name: str, given: Any, value: Any) -> bool:
