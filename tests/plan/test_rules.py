@@ -439,7 +439,7 @@ def test_masks_that_number_their_objects_make_an_object_model(plan):
     """Two maps more than classes, no border weights, and a decoding that begins with the size of the objects."""
     made = plan(instances=True, object_size=400.0)
     assert (made.task, made.classes, made.maps, made.outputs) == ("objects", 2, 2, 4)
-    assert (made.activation, made.norm, made.start) == ("leaky_relu", "instance", "objects-1")
+    assert (made.activation, made.norm, made.start) == ("leaky_relu", "instance", "objects-2")
     assert (made.patch, made.batch) == ((128, 128), 8)
     assert made.border_weight == 0 and made.decoding == Decoding(min_size=20)
     assert "number their objects" in made.reasons["task"]
@@ -471,10 +471,12 @@ def test_learnt_weights_are_for_the_network_that_learnt_them(plan):
     assert plan(instances=True, axes="zyx", shape=(20, 90, 90)).start == "random"
     for changes in ({"accelerator": 24}, {"minutes": 60}):
         made = plan(instances=True, **changes)
-        assert made.width[0] > 16 and made.start == "objects-1" and "other channels" in made.reasons["start"]
+        assert made.width[0] > 16 and made.start == "objects-2" and "other channels" in made.reasons["start"]
     assert plan({"start": "random"}, instances=True).start == "random"
-    with pytest.raises(PlanError, match="start cannot be objects-1: its weights are for norm instance, .* batch"):
-        plan({"start": "objects-1", "norm": "batch"}, instances=True)
+    with pytest.raises(PlanError, match="start cannot be objects-2: its weights are for norm instance, .* batch"):
+        plan({"start": "objects-2", "norm": "batch"}, instances=True)
+    with pytest.raises(PlanError, match="start cannot be objects-1: these weights no longer come with uvea"):
+        plan({"start": "objects-1"}, instances=True)
     assert "width 16,32,64,128,256 or more" in plan({"width": "8,16"}, instances=True).reasons["start"]
 
 

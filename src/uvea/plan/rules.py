@@ -168,6 +168,11 @@ def decide(
     settle("norm", lambda: _norm(fingerprint, batch, task=task))
     settle("deep_supervision", lambda: (True, "levels that are trained directly learn in fewer steps, see docs/log.md"))
     settle("start", lambda: _start(values))
+    if values["start"] not in ("random", *NETWORKS):
+        raise PlanError(
+            f"start cannot be {values['start']}: these weights no longer come with uvea",
+            hint=f"leave out --set start, or use --set start={OBJECTS}",
+        )
     if wrong := misfits(values["start"], values):
         name = wrong[0]
         raise PlanError(

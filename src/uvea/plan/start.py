@@ -5,8 +5,9 @@ from typing import Any
 
 from uvea.plan.plan import shown
 
-OBJECTS = "objects-1"
-"""Learnt from synthetic objects, see `uvea.datasets.synthetic.objects`. Other weights get another name."""
+OBJECTS = "objects-2"
+"""Learnt from synthetic objects, see `uvea.datasets.synthetic.objects`. Other weights get another name: objects-1 had
+a quarter of the steps, and no longer comes with uvea."""
 
 NETWORKS: dict[str, dict[str, Any]] = {
     OBJECTS: {

@@ -353,8 +353,9 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
 
     torch.manual_seed(plan.seed)
     network = build_network(plan)
-    start_from(network, plan)
     packed, trouble = space.load_checkpoint()
+    if packed is None:
+        start_from(network, plan)
     precision = _kept_precision(packed, run.device) or choose(plan, network, run.device, training=True)
     listen(Message(precision.reason))
     precision.use_threads()
