@@ -1,6 +1,6 @@
 """Weights that a training starts from, instead of random ones.
 
-They come with uvea, 3.9 MB of them, and were learnt from synthetic objects alone: `benchmarks/start.py` makes them.
+They come with uvea, 3.6 MB of them, and were learnt from synthetic objects alone: `benchmarks/start.py` makes them.
 Nothing is downloaded. A training of ten minutes on two cores gains about what three times the steps would, see
 docs/log.md; weights learnt on one kind of image are a better start than random ones for others (Tajbakhsh et al. 2016,
 doi 10.1109/TMI.2016.2535302).
