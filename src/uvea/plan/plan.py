@@ -93,8 +93,8 @@ class Plan(BaseModel):
     deep_supervision: bool
 
     start: Literal["random", "objects-1", "objects-2"] = "random"
-    """Weights that the training starts from: drawn by chance, or learnt from synthetic objects. Models that started from
-    objects-1 can be used; new ones cannot start from it."""
+    """Weights that the training starts from: drawn by chance, or learnt from synthetic objects. Models that started
+    from objects-1 can be used; new ones cannot start from it."""
 
     graph: Graph | None = None
     """The layers of a network that was not designed here; the settings above then only describe its levels."""
