@@ -1,6 +1,6 @@
 """Make the weights that trainings of objects start from: learnt from synthetic objects alone.
 
-python benchmarks/start.py                 # 75 minutes on two cores; writes src/uvea/models/objects-2.safetensors
+python benchmarks/start.py                 # about 75 minutes on two cores; writes src/uvea/models/objects-2.safetensors
 python benchmarks/start.py --steps 200 --images 50 --out trial.safetensors
 """
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from uvea.errors import ModelError
 from uvea.models.start import _fitted, start_from
 from uvea.models.unet import UNet
 from uvea.plan.start import NETWORKS, OBJECTS
@@ -45,6 +46,11 @@ def test_random_weights_stay():
     """Where the plan says so, or was made before there were others."""
     drawn, network = started("random")
     assert all(torch.equal(weight, drawn[name]) for name, weight in network.state_dict().items())
+
+
+def test_weights_that_no_longer_come_with_uvea_are_named():
+    with pytest.raises(ModelError, match="no network can start from objects-1: these weights no longer come with uvea"):
+        started("objects-1")
 
 
 def test_one_channel_is_seen_as_three_equal_ones():

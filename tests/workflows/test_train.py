@@ -217,6 +217,15 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(gray_data, tiny, tm
     assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
 
 
+def test_a_resumed_training_needs_no_weights_to_start_from(gray_data, tiny, tmp_path, monkeypatch):
+    """Those of an older version may be gone: the checkpoint has all that was learnt."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "m", listen=at("training", 2, interrupt))
+    monkeypatch.setattr(workflow, "start_from", None)
+    resume(tmp_path / "m")
+    assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
+
+
 def test_an_interruption_at_the_last_step_is_not_forgotten(gray_data, tiny, tmp_path):
     """The training was done, the rest was not: it stops, and is finished when resumed."""
     with pytest.raises(KeyboardInterrupt):

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from uvea.errors import ModelError
 from uvea.models.weights import read_weights
 from uvea.plan.plan import Plan
+from uvea.plan.start import NETWORKS
 
 JOINS = re.compile(r"decoder\.\d+\.conv1\.weight")
 """Layers whose inputs are the channels of the skip connection, and as many of the level below."""
@@ -28,10 +30,15 @@ def start_from(network: nn.Module, plan: Plan) -> None:
     """Give a network of a plan the weights that its training starts from, in place; none where they are random.
 
     Raises:
-        ModelError: if the file that came with uvea is missing or damaged.
+        ModelError: if the file that came with uvea is missing or damaged, or the weights no longer come with it.
     """
     if plan.start == "random":
         return
+    if plan.start not in NETWORKS:
+        raise ModelError(
+            f"no network can start from {plan.start}: these weights no longer come with uvea",
+            hint="train again from the start with --overwrite",
+        )
     weights, _ = read_weights(Path(__file__).with_name(f"{plan.start}.safetensors"), sealed=True)
     fitted = _fitted(weights, channels=plan.channels, classes=plan.classes)
     network.load_state_dict({name: _widened(name, fitted[name], drawn) for name, drawn in network.state_dict().items()})
