@@ -49,7 +49,7 @@ def test_random_weights_stay():
 
 
 def test_weights_that_no_longer_come_with_uvea_are_named():
-    """A fold that was not begun cannot start from them, whatever folder of weights one has."""
+    """Where a fold of an older training was not begun yet, say."""
     with pytest.raises(ModelError, match="no network can start from objects-1: these weights no longer come with uvea"):
         started("objects-1")
 
