@@ -251,6 +251,29 @@ def test_names_from_the_user_must_fit():
         decide_labels([{0: 5, 9: 5}], names=("a", "a"))
 
 
+def test_names_by_value_do_not_change_the_order_of_the_classes():
+    """0 is first and the ignored value no class, in whatever order the values are named."""
+    labels = decide_labels([{128: 5, 0: 9, 255: 3, 7: 1}], ignore=7, names={255: "cell", 0: "ground", 128: "rim"})
+    assert labels == LabelMap(kind="values", values=(0, 128, 255), names=("ground", "rim", "cell"), ignore=7)
+
+
+@pytest.mark.parametrize(
+    ("case", "names", "instances", "said"),
+    [
+        ({0: 5, 9: 5}, {0: "a", 1: "b"}, None, "0, 1, but the masks have 0, 9 beside the ignored 7\n.*all values"),
+        ({0: 5, 9: 5}, {0: "a"}, None, "values 0, but the masks have 0, 9 beside"),
+        ({0: 5, 9: 5, 7: 1}, {0: "a", 9: "b", 7: "c"}, None, "0, 9, 7, but the masks have 0, 9 beside the ignored 7"),
+        ({0: 5, 9: 5}, {0: "a", 9: "a"}, None, "share a label name"),
+        ({0: 5, 9: 5}, {0: "a", 9: "b"}, True, "number their objects\n.*2 plain names .* --no-instances"),
+        ({(0, 0, 0): 5, (9, 0, 0): 5}, {0: "a", 9: "b"}, None, "have colours\n.*2 plain names"),
+    ],
+)
+def test_names_by_value_must_be_those_of_the_masks(case, names, instances, said):
+    """The message has both, and the way out."""
+    with pytest.raises(DatasetError, match=said):
+        decide_labels([case], names=names, instances=instances, ignore=7)
+
+
 # Objects
 
 

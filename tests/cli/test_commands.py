@@ -53,7 +53,7 @@ def test_data_options_reach_the_workflow(run, workflow):
     run("check", "data", *words, "--no-instances", "--skip", "*_old.tif", "--skip", "x*", "--split", "s.csv")
     (call,) = calls
     assert call["args"] == (Path("data"),)
-    assert call["split_file"] == Path("s.csv")
+    assert call["split_file"] == Path("s.csv") and call["folds"] == 1
     assert call["options"] == DataOptions(
         images="raw/*.tif",
         masks="gt/*",
@@ -63,6 +63,36 @@ def test_data_options_reach_the_workflow(run, workflow):
         instances=False,
         skip=("*_old.tif", "x*"),
     )
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "train"])
+def test_labels_may_name_values(run, workflow, command):
+    """Alike in all commands: mask values with their names, not names with a sign in them."""
+    answers = {"check": checked(), "plan": SimpleNamespace(plan=SimpleNamespace(rows=list), findings=()), "train": None}
+    calls = workflow(command, **{command: answers[command]})
+    assert run(command, "data", "--labels", "0=background, 255=cell").exit_code == 0
+    assert calls[0]["options"] == DataOptions(label_names={0: "background", 255: "cell"})
+    result = run(command, "data", "--labels", "0=background,cell")
+    assert result.exit_code == 2 and len(calls) == 1
+    assert result.stderr.startswith("--labels has 'cell', which is not VALUE=NAME")
+
+
+def test_check_reads_a_split_file_of_folds(run, workflow):
+    """As many splits as there are folds, as in plan and train."""
+    calls = workflow("check", check=checked())
+    assert run("check", "data", "--split", "s.json", "--folds", "5").exit_code == 0
+    assert (calls[0]["split_file"], calls[0]["folds"]) == (Path("s.json"), 5)
+
+
+def test_decode_passes_everything_on(run, workflow):
+    """Every option, by its own name."""
+    calls = workflow("predict", decode_files=[Path("again/a.tif")])
+    words = ["--gap", "0.1", "--axes", "zyx", "--max-pixels", "9", "--min-size", "20", "--outlines", "imagej"]
+    assert run("decode", "m", "masks", "--out", "again", *words).stdout == "1 file in again\n"
+    (call,) = calls
+    assert call["args"] == (Path("m"), ["masks"])
+    expected = {"axes": "zyx", "max_pixels": 9, "after": {"gap": 0.1, "min_size": 20}, "outlines": ("imagej",)}
+    assert {name: call[name] for name in expected} == expected
 
 
 def test_plan_shows_every_decision_with_its_reason(run, workflow):
@@ -242,13 +272,13 @@ def test_compare_prints_its_table(run, workflow):
     """Options that count for masks go to the evaluation of both."""
     calls = workflow("compare", compare_files=SimpleNamespace(table=lambda width: "B is better"))
     words = ["--reference", "truth", "--metrics", "dice, hd95", "--out", "c", "--instances", "--workers", "2"]
-    words += ["--allow-extra"]
+    words += ["--allow-extra", "--max-pixels", "9"]
     result = run("compare", "a", "b", *words)
     assert result.stdout == "B is better\ncomparison in c\n"
     (call,) = calls
     assert call["args"] == (Path("a"), Path("b"))
     expected = {"reference": Path("truth"), "metrics": ["dice", "hd95"], "instances": True, "workers": 2}
-    expected |= {"allow_extra": True}
+    expected |= {"allow_extra": True, "max_pixels": 9}
     assert {name: call[name] for name in expected} == expected
 
 

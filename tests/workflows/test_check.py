@@ -8,9 +8,11 @@ import pytest
 from PIL import Image as Picture
 
 from uvea.datasets.case import DataOptions
+from uvea.datasets.split import Split
 from uvea.errors import DatasetError, ShapeError
 from uvea.workflows.check import check
 from uvea.workflows.events import Progress
+from uvea.workflows.kept import Kept
 
 
 @pytest.fixture
@@ -66,6 +68,33 @@ def test_names_and_the_ignored_value_reach_the_classes(dataset):
     report = check(dataset, options=DataOptions(ignore_value=7, label_names=("back", "cell")))
     classes = dict(report.rows())["classes"]
     assert classes.startswith("back = 0 (") and ", cell = 255 (" in classes and classes.endswith("ignored = 7")
+
+
+def test_names_by_value_reach_the_classes(dataset):
+    """As `--labels 255=cell,0=back` says them; another value is a finding that names both."""
+    named = DataOptions(label_names={255: "cell", 0: "back"})
+    assert dict(check(dataset, options=named).rows())["classes"] == "back = 0 (75 %), cell = 255 (25 %)"
+    (error,) = check(dataset, options=DataOptions(label_names={0: "back", 1: "cell"})).errors
+    assert error.problem == "--labels gives names to the values 0, 1, but the masks have 0, 255"
+
+
+@pytest.mark.parametrize("names", [(), ("back", "cell"), {0: "back", 255: "cell"}, {-1: "cell", 0: "back"}])
+def test_names_are_kept_for_a_training_that_is_resumed(tmp_path, names):
+    """In JSON all keys are text; values of masks come back as numbers."""
+    kept = Kept(
+        source=tmp_path,
+        options=DataOptions(label_names=names),
+        device=None,
+        plan="p",
+        data="d",
+        splits=(Split(train=("a",), val=("b",), reason="so"),),
+        unopened=(),
+        findings=(),
+        leaks=(),
+        checkpoint_every=None,
+    )
+    kept.save(tmp_path / "run.json")
+    assert Kept.load(tmp_path / "run.json") == kept
 
 
 def test_many_classes_do_not_fill_the_terminal(dataset):

@@ -52,7 +52,7 @@ def test_score_files_need_no_masks(folders, tmp_path):
         assert result.names == ("scores-a", "scores-b")
         assert [found.difference for found in result.comparisons] == [found.difference for found in direct.comparisons]
         assert [found.metric for found in result.comparisons] == ["dice", "iou", "hd95", "nsd"]
-    with pytest.raises(DatasetError, match="are scores already: tolerance, within count for masks only"):
+    with pytest.raises(DatasetError, match="are scores already: --tolerance, --within count for masks only"):
         compare_files(first, second, tolerance=1.0, within=folders)
     mixed = compare_files(first, folders / "b", reference=folders / "reference")
     assert [found.difference for found in mixed.comparisons] == [found.difference for found in direct.comparisons]

@@ -249,6 +249,55 @@ def test_without_a_preset_uvea_plans(tmp_path):
     assert trained.predict(x).shape == y.shape
 
 
+def copied() -> tuple[np.ndarray, np.ndarray]:
+    """Ten images of which one that is held back is a copy of one to train on."""
+    x, y = discs(10, size=32)
+    kept, held = split_arrays(10, 0.2)
+    x[held[0]], y[held[0]] = x[kept[0]], y[kept[0]]
+    return x, y
+
+
+def test_a_copy_across_the_split_is_refused_in_the_words_of_python():
+    """The split is that of scikit-learn, so it may divide copies; nothing names an option or a folder that is gone."""
+    with pytest.raises(DatasetError) as caught:
+        train_arrays(*copied(), steps=1, batch_size=2, precision="float32", device="cpu")
+    assert caught.value.problem.startswith("1 image is in training and in validation")
+    assert caught.value.hint.startswith("leave one of them out, or allow_leak=True to train all the same; image_00003")
+    assert "--" not in str(caught.value) and "uvea check" not in str(caught.value)
+
+
+def test_a_copy_across_the_split_can_be_allowed():
+    """It is told as a warning."""
+    heard = []
+    settings = {"steps": 1, "batch_size": 2, "precision": "float32", "device": "cpu"}
+    trained = train_arrays(*copied(), **settings, allow_leak=True, listen=heard.append)
+    assert (trained.train, trained.validation) == split_arrays(10, 0.2)
+    warnings = [event.text for event in heard if isinstance(event, Message) and event.level == "warning"]
+    assert any("in training and in validation" in text and "was allowed" in text for text in warnings)
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("save masks as PNG or TIFF; `uvea check d` lists everything", "save masks as PNG or TIFF"),
+        (
+            "export them again, or leave them out with --skip; `uvea check d` lists everything",
+            "look at x and y; image_00003 is x[3]; images given for validation come after the last of x",
+        ),
+    ],
+)
+def test_every_other_fault_of_the_data_is_told_without_options(monkeypatch, hint, said):
+    """A way out that can be followed stays as it is."""
+
+    def refuse(*args, **settings):
+        raise DatasetError("something is wrong", hint=hint)
+
+    monkeypatch.setattr(workflow, "train_files", refuse)
+    with pytest.raises(DatasetError) as caught:
+        train_arrays(*discs(), steps=1)
+    assert (caught.value.problem, caught.value.hint) == ("something is wrong", said)
+
+
 def test_own_images_for_validation_are_used():
     """All others train then."""
     x, y = discs()
@@ -279,6 +328,7 @@ def test_pixels_that_were_not_divided_are_warned_about():
         ({"loss": "mse"}, PlanError, "no loss called 'mse'"),
         ({"optimizer": "sgd"}, PlanError, "trained with adam, not sgd"),
         ({"minutes": 1}, PlanError, "not for 1 minutes"),
+        ({"allow_leak": True}, PlanError, "allow_leak is for planned trainings"),
         ({"steps": 3, "epochs": 3}, PlanError, "given twice"),
         ({"seed": -1}, PlanError, "the seed is -1"),
         ({"validation": (np.zeros((1, 9, 9)), np.zeros((1, 9, 9)))}, ShapeError, "validation are 1×9×9"),

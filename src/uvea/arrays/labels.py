@@ -224,7 +224,7 @@ def decide_labels(
     pieces: Sequence[Mapping[Key, int]] = (),
     lossy: bool = False,
     ignore: int | None = None,
-    names: tuple[str, ...] = (),
+    names: tuple[str, ...] | Mapping[int, str] = (),
     instances: bool | None = None,
 ) -> LabelMap:
     """Decide what the values in a set of masks mean.
@@ -246,12 +246,13 @@ def decide_labels(
         pieces: connected pieces of equal value per value, one mapping per mask; empty if not measured.
         lossy: whether the masks come from files that do not keep values exactly, such as JPEG.
         ignore: value of pixels that were not annotated.
-        names: names of the classes from the user, background first.
+        names: names of the classes from the user, background first; or by mask value, for gray values of classes. The
+            order of the classes does not depend on it.
         instances: the user's word on whether values are object numbers.
 
     Raises:
         DatasetError: if the masks have no two values, values that are no whole numbers, rims of compression,
-            or another number of classes than `names`.
+            or other classes than `names`.
     """
     cases, pieces = _without(cases, ignore), _without(pieces, ignore)
     totals: Counter[Key] = Counter()
@@ -409,9 +410,11 @@ def _rim_values(totals: Counter[Key], pieces: Sequence[Mapping[Key, int]], lossy
     return len(rare) if number_of_pieces and sum(totals[key] for key in rare) < SPECK * number_of_pieces else 0
 
 
-def _named(labels: LabelMap, names: tuple[str, ...]) -> LabelMap:
+def _named(labels: LabelMap, names: tuple[str, ...] | Mapping[int, str]) -> LabelMap:
     if not names:
         return labels
+    if isinstance(names, Mapping):
+        names = _names_in_order(labels, names)
     if len(names) != labels.classes:
         keys: Sequence[Key] = labels.colours or labels.values
         raise DatasetError(
@@ -421,6 +424,26 @@ def _named(labels: LabelMap, names: tuple[str, ...]) -> LabelMap:
     if len(set(names)) != len(names):
         raise DatasetError(f"two classes share a label name: {', '.join(names)}", hint="give every class its own name")
     return labels.model_copy(update={"names": names})
+
+
+def _names_in_order(labels: LabelMap, names: Mapping[int, str]) -> tuple[str, ...]:
+    """The names of gray values in the order of the classes."""
+    if labels.kind != "values":
+        objects = labels.kind == "instances"
+        what = "number their objects" if objects else "have colours"
+        or_classes = ", or --no-instances if the values are classes" if objects else ""
+        raise DatasetError(
+            f"--labels gives names to the values {_listed(list(names))}, but the masks {what}",
+            hint=f"give {labels.classes} plain names with --labels, background first{or_classes}",
+        )
+    if set(names) != set(labels.values):
+        beside = "" if labels.ignore is None else f" beside the ignored {labels.ignore}"
+        raise DatasetError(
+            f"--labels gives names to the values {_listed(list(names))}, but the masks have "
+            f"{_listed(labels.values)}{beside}",
+            hint="name all values of the masks and no others; --ignore-value is for pixels that nobody annotated",
+        )
+    return tuple(names[int(value)] for value in labels.values)
 
 
 def _instance_labels(ignore: int | None) -> LabelMap:

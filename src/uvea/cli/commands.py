@@ -68,7 +68,11 @@ IgnoreValue = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(metavar="A,B,C", help="Names of the classes, background first.", rich_help_panel=DATA_PANEL),
+    typer.Option(
+        metavar="A,B,C",
+        help="Names of the classes, background first; or of all values: 0=background,255=cell.",
+        rich_help_panel=DATA_PANEL,
+    ),
 ]
 Instances = Annotated[
     bool | None,
@@ -117,6 +121,14 @@ Steps = Annotated[int | None, typer.Option(help="Batches.", rich_help_panel=BUDG
 Folds = Annotated[
     int,
     typer.Option(min=1, help="5: cross-validate, and keep five networks as an ensemble.", rich_help_panel=PLAN_PANEL),
+]
+CheckedFolds = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="5: show the parts of a cross-validation; as many as the FILE of --split has.",
+        rich_help_panel=DATA_PANEL,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -272,6 +284,7 @@ def check(
     skip: Skip = None,
     max_pixels: MaxPixels = None,
     split: SplitFile = None,
+    folds: CheckedFolds = 1,
     all_files: Annotated[bool, typer.Option("--all-files", help="List every file of every finding.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -287,7 +300,7 @@ def check(
         images, masks, axes, ignore_value, labels=labels, instances=instances, skip=skip, max_pixels=max_pixels
     )
     with listening(quiet=quiet) as listen:
-        report = run(data, options=options, split_file=split, listen=listen)
+        report = run(data, options=options, split_file=split, folds=folds, listen=listen)
     show.facts(report.rows())
     show.line("")
     show.findings(report.findings, all_files=all_files)
@@ -601,6 +614,7 @@ def decode(
     axes: Annotated[
         str | None, typer.Option(help="Axes of the files, such as zyx or cyx, if they say it wrong.")
     ] = None,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -623,6 +637,7 @@ def decode(
             outlines=_words(outlines),
             after=after,
             axes=axes,
+            max_pixels=max_pixels,
             listen=listen,
         )
 
@@ -802,6 +817,7 @@ def compare(
     ignore_value: Ignore = None,
     allow_missing: AllowMissing = False,
     allow_extra: AllowExtra = False,
+    max_pixels: MaxPixels = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -833,6 +849,7 @@ def compare(
             ignore_value=ignore_value,
             allow_missing=allow_missing,
             allow_extra=allow_extra,
+            max_pixels=max_pixels,
             workers=workers,
             overwrite=overwrite,
             listen=listen,
@@ -913,7 +930,7 @@ def _data_options(
         masks=masks,
         axes=axes,
         ignore_value=ignore_value,
-        label_names=_names(labels),
+        label_names=_named_values(labels),
         instances=instances,
         skip=tuple(skip or ()),
         max_pixels=max_pixels,

@@ -71,8 +71,8 @@ class DataOptions:
     ignore_value: int | None = None
     """Mask value of pixels that were not annotated."""
 
-    label_names: tuple[str, ...] = ()
-    """Names of the classes, background first."""
+    label_names: tuple[str, ...] | dict[int, str] = ()
+    """Names of the classes, background first; or of all mask values: {0: "background", 255: "cell"}."""
 
     instances: bool | None = None
     """Whether mask values are object numbers; None: find out."""

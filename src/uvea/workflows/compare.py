@@ -106,6 +106,7 @@ def compare_files(
     ignore_value: int | None = None,
     allow_missing: bool = False,
     allow_extra: bool = False,
+    max_pixels: int | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     listen: Listener | None = None,
@@ -128,6 +129,7 @@ def compare_files(
         ignore_value: as `uvea.evaluate`.
         allow_missing: as `uvea.evaluate`.
         allow_extra: as `uvea.evaluate`.
+        max_pixels: as `uvea.evaluate`.
         workers: as `uvea.evaluate`.
         overwrite: whether files in `out` may be replaced.
         listen: told of progress and warnings.
@@ -151,21 +153,23 @@ def compare_files(
             f"{paths[0]} and {paths[1]} are scores already, --reference {reference} is of no use",
             hint="leave --reference out",
         )
-    said = {
-        "label_names": bool(label_names),
-        "groups": groups is not None,
-        "tolerance": tolerance != TOLERANCE,
-        "distances": not distances,
-        "instances": instances is not None,
-        "em_membranes": em_membranes,
-        "within": within is not None,
-        "ignore_value": ignore_value is not None,
-        "allow_missing": allow_missing,
-        "allow_extra": allow_extra,
+    options = {
+        "--labels": bool(label_names),
+        "--group": groups is not None,
+        "--tolerance": tolerance != TOLERANCE,
+        "--no-distances": not distances,
+        "--no-instances" if instances is False else "--instances": instances is not None,
+        "--em-membranes": em_membranes,
+        "--within": within is not None,
+        "--ignore-value": ignore_value is not None,
+        "--allow-missing": allow_missing,
+        "--allow-extra": allow_extra,
+        "--max-pixels": max_pixels is not None,
     }
-    if any(said.values()) and all(_scores_file(path) for path in paths):
+    said = [name for name in options if options[name]]
+    if said and all(_scores_file(path) for path in paths):
         raise DatasetError(
-            f"{paths[0]} and {paths[1]} are scores already: {', '.join(name for name in said if said[name])} count for "
+            f"{paths[0]} and {paths[1]} are scores already: {', '.join(said)} count{'s' if len(said) == 1 else ''} for "
             "masks only",
             hint="leave that out, or score the masks anew with `uvea evaluate`",
         )
@@ -195,6 +199,7 @@ def compare_files(
                 ignore_value=ignore_value,
                 allow_missing=allow_missing,
                 allow_extra=allow_extra,
+                max_pixels=max_pixels,
                 workers=workers,
                 listen=listen or silent,
             )

@@ -178,6 +178,7 @@ def train_arrays(
     learning_rate: float | None = None,
     augment: float | None = None,
     validation: float | tuple[Pixels, Pixels] = 0.2,
+    allow_leak: bool = False,
     seed: int = 42,
     precision: str = "auto",
     out: str | Path | None = None,
@@ -187,33 +188,40 @@ def train_arrays(
 ) -> Trained:
     """Train on images and masks in memory.
 
+    Without a preset and without epochs, steps or minutes it trains for ten minutes. Nothing is printed unless `listen`
+    is given.
+
     Args:
         x: images, (n, y, x, c), (n, c, y, x) or (n, y, x), with 1 to 4 channels. With a preset, 8 and 16 bit whole
             numbers are divided by 255 and 65535, and floats are taken as they are; without, they are normalised as
             the plan says.
-        y: masks, the same without channels or with one: two or more whole numbers, the lowest is background.
+        y: masks, the same without channels or with one: two or more whole numbers. 0 is background where there
+            is one, else the lowest.
         preset: "mini", the two-level network of many courses (148,353 parameters for gray images), trained as Keras
             trains it; None: uvea plans network and training.
         loss: "bce", "dice", "bce+dice" or "focal". With the preset "bce" unless given.
         optimizer: "adam" with a preset; without, "muon", "adamw" or "sgd".
         epochs: passes over the training images; 10 with the preset. Or
         steps: batches, or
-        minutes: wall-clock time of the call, without a preset only.
+        minutes: wall-clock time of the call, without a preset only; 10 where none of the three is given.
         batch_size: images per step; 32 with the preset.
         learning_rate: 0.001 with the preset.
         augment: strength of the augmentation: 0 none, which the preset has, 1 usual.
         validation: share of the images that are held back, by the draw of scikit-learn's train_test_split with
             `random_state=seed`; 0 trains on all, with the preset only; or images and masks of your own, (x, y).
+        allow_leak: train also where an image has a copy on the other side of the split; `listen` is told, and the
+            report says so. Without a preset only: with one, copies are not looked for.
         seed: of the split, the first weights and the order of images.
         precision: "auto" measures what is fastest and right here; or "float32", "bfloat16".
         out: a folder for the model; None writes nothing.
         overwrite: whether a model in `out` may be replaced.
         device: "cpu", "cuda" or "mps"; None takes the best there is.
-        listen: told what happens.
+        listen: told what happens, such as `print`; see `uvea.workflows.events`.
 
     Raises:
         ShapeError: for arrays that are no images and masks of one size.
-        DatasetError: for masks that have not two whole numbers or more, or too few images.
+        DatasetError: for masks that have not two whole numbers or more, too few images, or, without a preset, copies
+            on both sides of the split.
         PlanError: for settings that do not exist or contradict each other.
     """
     images = as_images(x)
@@ -248,6 +256,7 @@ def train_arrays(
                 "precision": precision,
             },
             budget=Budget(minutes=minutes, epochs=epochs, steps=steps),
+            allow_leak=allow_leak,
             seed=seed,
             out=out,
             overwrite=overwrite,
@@ -266,6 +275,11 @@ def train_arrays(
             raise PlanError(
                 f"the preset {preset} is trained for epochs, not for {minutes:g} minutes",
                 hint="use epochs=10, or leave the preset out",
+            )
+        if allow_leak:
+            raise PlanError(
+                f"allow_leak is for planned trainings: with the preset {preset} copies are not looked for",
+                hint="leave allow_leak out, or leave the preset out",
             )
         budget = Budget(epochs=EPOCHS if epochs is None and steps is None else epochs, steps=steps)
         plan = _preset_plan(
@@ -698,6 +712,7 @@ def _planned(
     *,
     settings: Mapping[str, object],
     budget: Budget,
+    allow_leak: bool,
     seed: int,
     out: str | Path | None,
     overwrite: bool,
@@ -720,24 +735,37 @@ def _planned(
         split = Path(temporary) / "split.json"
         parts = {"train": data.train, "val": data.validation}
         split.write_text(json.dumps({part: [names[index] for index in which] for part, which in parts.items()}))
-        model = train_files(
-            folder,
-            out=Path(temporary) / "model" if out is None else out,
-            minutes=budget.minutes,
-            epochs=budget.epochs,
-            steps=budget.steps,
-            options=DataOptions(instances=False),
-            overrides=said,
-            split_file=split,
-            seed=seed,
-            device=device,
-            overwrite=overwrite,
-            listen=listen,
-        )
+        try:
+            model = train_files(
+                folder,
+                out=Path(temporary) / "model" if out is None else out,
+                minutes=budget.minutes,
+                epochs=budget.epochs,
+                steps=budget.steps,
+                options=DataOptions(instances=False),
+                overrides=said,
+                split_file=split,
+                allow_leak=allow_leak,
+                seed=seed,
+                device=device,
+                overwrite=overwrite,
+                listen=listen,
+            )
+        except DatasetError as error:
+            raise DatasetError(error.problem, hint=_hint_for_arrays(error.hint)) from None
         history = _columns(Workspace(model.folder).history)
     if out is None:
         model = replace(model, folder=Path("unsaved"))
     return Trained(model=model, history=history, train=data.train, validation=data.validation)
+
+
+def _hint_for_arrays(hint: str) -> str:
+    """A way out for someone who gave arrays: without options of the command line, and files that are gone."""
+    numbered = "image_00003 is x[3]; images given for validation come after the last of x"
+    if "--allow-leak" in hint:
+        return f"leave one of them out, or allow_leak=True to train all the same; {numbered}"
+    usual = hint.partition("; `uvea check ")[0]
+    return f"look at x and y; {numbered}" if "--" in usual else usual
 
 
 def _write(path: Path, array: NDArray[np.generic]) -> None:
