@@ -15,6 +15,7 @@ from uvea.datasets.measure import (
     count_pieces,
     count_values,
     make_thumbnail,
+    pieces_of,
     statistics_of,
     stride_for,
     thickness_of,
@@ -263,6 +264,16 @@ def test_pieces_worked_by_hand():
     """Touching values are apart, corners connect, zero is nothing."""
     values, sizes = count_pieces(np.array([[1, 1, 2], [0, 2, 0], [1, 0, 0]]))
     assert sorted(zip(values.tolist(), sizes.tolist())) == [(1, 1.0), (1, 2.0), (2, 2.0)]
+
+
+def test_pieces_of_frames_are_counted_by_themselves():
+    """One cell at rest in three frames, and a second in two of them: five pieces, one per frame for each."""
+    codes = np.zeros((3, 2, 5), np.uint8)
+    codes[:, :, :2], codes[1:, 1, 4] = 1, 2
+    counts, values, sizes = pieces_of(codes, timed=True)
+    assert counts == {1: 1, 2: 1}
+    assert sorted(zip(values.tolist(), sizes.tolist())) == [(1, 4.0)] * 3 + [(2, 1.0)] * 2
+    assert sorted(pieces_of(codes, timed=False)[2].tolist()) == [2.0, 12.0]
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (3, 300, 200), (1, 4, 64, 65), (2, 1, 1)])

@@ -142,6 +142,17 @@ def test_holes_are_filled_unless_they_are_open_or_shared():
     assert (decode(targets(ids), Decoding(fill_holes=False))[4:6, 3:5] == 0).all()
 
 
+def test_a_speck_in_a_hole_goes_with_the_hole():
+    """A ring of 56 pixels around 24 of background and a speck of one, too small to be an object: 81 in all."""
+    ids = np.zeros((11, 11), np.int32)
+    ids[1:10, 1:10] = 1
+    ids[3:8, 3:8] = 0
+    ids[5, 5] = 2
+    assert (decode(targets(ids), Decoding(min_size=8)) > 0).sum() == 81
+    ids[5, 3:] = 0  # now the hole is open
+    assert (decode(targets(ids), Decoding(min_size=8)) > 0).sum() == 56 - 2
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

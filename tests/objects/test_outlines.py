@@ -79,6 +79,21 @@ def test_rois_hold_what_imagej_expects():
     assert content[name_at : name_at + 2 * name_length].decode("utf-16-be") == "nucleus α"
 
 
+def test_frames_are_no_slices():
+    """An object in the third frame is at t = 2, for ImageJ at frame 3 of any slice."""
+    ids = np.zeros((4, 9, 9), int)
+    ids[2, 3:5, 6:9] = 1
+    found = outlines(ids, timed=True)
+    (feature,) = json.loads(geojson(found))["features"]
+    assert feature["geometry"]["plane"] == {"c": -1, "z": 0, "t": 2}
+    with zipfile.ZipFile(io.BytesIO(imagej_rois(found))) as archive:
+        (entry,) = archive.namelist()
+        content = archive.read(entry)
+    position, second = struct.unpack(">2i", content[56:64])
+    assert (entry, position) == ("1-t0003.roi", 3)
+    assert struct.unpack(">3i", content[second + 4 : second + 16]) == (0, 0, 3)
+
+
 def test_another_reader_of_rois_agrees():
     """roifile, written by others, reads the same corners, names and slices."""
     roifile = pytest.importorskip("roifile", reason="the extra oracles is not installed")

@@ -53,6 +53,18 @@ def test_holes_up_to_a_size_are_filled_where_only_the_class_is_around():
     assert np.array_equal(clean(mask, {1: Cleaning(fill_holes=100)}), two)
 
 
+def test_frames_are_masks_of_their_own():
+    """What is the only piece of its frame stays, and a hole is closed in each frame that it is closed in."""
+    moving = np.zeros((3, 5, 11), np.int16)
+    for frame in range(3):
+        moving[frame, 1:4, 4 * frame : 4 * frame + 3] = 1
+    assert np.array_equal(clean(moving, {1: Cleaning(largest=True, min_size=9)}, timed=True), moving)
+    assert clean(moving, {1: Cleaning(largest=True)}).sum() < moving.sum()  # as a volume
+    rings = moving.copy()
+    rings[[0, 1, 2], 2, [1, 5, 9]] = 0
+    assert np.array_equal(clean(rings, {1: Cleaning(fill_holes=1)}, timed=True), moving)
+
+
 def test_a_hole_in_one_slice_is_open_in_a_volume():
     """In 3D a hole has to be closed above and below."""
     volume = np.ones((3, 3, 3), np.int16)

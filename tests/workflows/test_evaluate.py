@@ -244,6 +244,44 @@ def test_predictions_named_after_images_find_masks_with_a_word_in_their_name(tmp
     scores = evaluate(tmp_path / "p", tmp_path / "r", listen=heard.append)
     assert {row.case for row in scores.rows} == {"x_mask", "y_mask"}
     assert any(isinstance(event, Message) and "_mask" in event.text for event in heard)
+    assert not any("names differ" in warning for warning in scores.summary.warnings)
+
+
+def test_predictions_of_other_names_are_scored_with_a_warning(tmp_path):
+    """Masks of another place may be numbered likewise, and score as a bad model would."""
+    for number in (1, 2):
+        save(tmp_path / "p" / f"site_b{number}.png", [[0, 255]])
+        save(tmp_path / "r" / f"site_a{number}.png", [[0, 255]])
+    scores = evaluate(tmp_path / "p", tmp_path / "r")
+    said, *_ = scores.summary.warnings
+    assert said == "predictions called site_b… are scored against references called site_a…: names differ"
+
+
+def test_objects_of_several_classes_are_scored_as_objects(tmp_path):
+    """References hold a value for each class, predictions number the objects: they are the same four."""
+    classes, numbers = np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)
+    for number, (y, x) in enumerate([(0, 0), (0, 5), (5, 0), (5, 5)], start=1):
+        classes[y : y + 3, x : x + 3], numbers[y : y + 3, x : x + 3] = 1 + number // 3, number
+    save(tmp_path / "numbers.png", numbers)
+    save(tmp_path / "classes.png", classes)
+    save(tmp_path / "other.png", classes)
+    for predicted in ("numbers.png", "other.png"):
+        (row,) = evaluate(tmp_path / predicted, tmp_path / "classes.png", instances=True).rows[1:]
+        assert (row["objects"], row["objects_predicted"], row["mean_ap"]) == (4, 4, 1.0)
+
+
+def test_objects_of_each_frame_are_its_own(tmp_path):
+    """Two cells in three frames: tracked in the reference, numbered on in the prediction, or one value for all."""
+    tracked, fresh = np.zeros((3, 4, 12), np.uint16), np.zeros((3, 4, 12), np.uint16)
+    for frame in range(3):
+        for cell in (0, 1):
+            place = (frame, slice(0, 2), slice(6 * cell + frame, 6 * cell + frame + 2))
+            tracked[place], fresh[place] = cell + 1, 2 * frame + cell + 1
+    save(tmp_path / "p.tif", fresh, axes="tyx")
+    for name, reference in (("tracked", tracked), ("fresh", fresh), ("alike", fresh > 0)):
+        save(tmp_path / f"{name}.tif", reference, axes="tyx")
+        (row,) = evaluate(tmp_path / "p.tif", tmp_path / f"{name}.tif", instances=True).rows[1:]
+        assert (row["objects"], row["objects_predicted"], row["mean_ap"]) == (6, 6, 1.0)
 
 
 def test_names_that_have_nothing_in_common_are_an_error(tmp_path):

@@ -339,6 +339,28 @@ def test_more_objects_than_png_can_number_go_to_tiff(object_model, tmp_path, mon
     assert isinstance(told[0], Message) and "89999 objects" in told[0].text
 
 
+def test_a_mask_of_an_earlier_run_does_not_stay_beside_another_table(object_model, object_data, tmp_path):
+    """A TIFF from `decode` takes the place of the PNG from `predict`; what is no mask of ours stays."""
+    source, out = object_data / "images" / "case0.png", tmp_path / "out"
+    predict_files(object_model, source, out=out, keep_probabilities=True)
+    decode_files(object_model, out, out=out, overwrite=True)
+    names = ["case0.tif", "case0_objects.csv", "case0_probabilities.tif"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    predict_files(object_model, source, out=tmp_path / "other")
+    (tmp_path / "other" / "case0.tif").touch()
+    (tmp_path / "other" / "case0_objects.csv").unlink()
+    predict_files(object_model, source, out=tmp_path / "other", overwrite=True)
+    assert (tmp_path / "other" / "case0.tif").exists()
+
+
+def test_images_too_large_for_rois_are_refused_before_anything_is_computed(object_model, tmp_path):
+    """The hint is a way out: GeoJSON alone."""
+    write(tmp_path / "long.tif", Image(array=np.zeros((1, 2, 32_768), np.uint8), axes="yx"))
+    with pytest.raises(OutputError, match="leave imagej out of --outlines"):
+        predict_files(object_model, tmp_path / "long.tif", out=tmp_path / "o", outlines=["imagej", "geojson"])
+    assert not (tmp_path / "o").exists()
+
+
 def test_what_a_model_does_not_do_is_refused_before_anything_is_read(object_model, gray_model, tmp_path):
     """Outlines of classes, classes to decode, largest components of objects, two kinds of probabilities."""
     absent = tmp_path / "absent.png"
@@ -416,7 +438,13 @@ def test_a_cleaning_that_helps_is_accepted_and_scored(tmp_path):
 
     from uvea.workflows.validation import cleaned_scores, cleaning_of
 
-    truths, found = {}, {}
+    class Kept(dict):
+        """Truths, in the plane."""
+
+        def grid(self, name):
+            return Grid(axes="yx", spacing=(1.0, 1.0))
+
+    truths, found = Kept(), {}
     for number in range(6):
         truth = np.zeros((20, 20), np.int16)
         truth[4:14, 4 : 12 + number % 2] = 1

@@ -89,6 +89,22 @@ def count_pieces(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArr
     return values[1:], sizes[1:].astype(np.float64) * step**codes.ndim
 
 
+def pieces_of(
+    codes: NDArray[np.generic], *, timed: bool
+) -> tuple[dict[int, int], NDArray[np.generic], NDArray[np.float64]]:
+    """Connected pieces of equal value in integers (...); with `timed`, the first axis is time and connects nothing.
+
+    Returns:
+        How many pieces each value has, in time series the mean over the frames that have it, rounded up; then value
+        and size in pixels of each piece.
+    """
+    frames = [count_pieces(frame) for frame in (codes if timed else codes[None])]
+    values, sizes = (np.concatenate(found) for found in zip(*frames, strict=True))
+    known, counts = np.unique(values, return_counts=True)
+    _, seen = np.unique(np.concatenate([np.unique(found) for found, _ in frames]), return_counts=True)
+    return dict(zip(known.tolist(), (-(-counts // seen)).tolist(), strict=True)), values, sizes
+
+
 def thickness_of(codes: NDArray[np.generic], hidden: Sequence[float]) -> float:
     """How wide the foreground is, or the rest where that is narrower, in integers (..., y, x), in pixels; 0 for none.
 

@@ -53,6 +53,9 @@ class Pairing:
     rule: str
     """How, in words: "paired by name"."""
 
+    common: tuple[str, str] | None = None
+    """Texts that all images and all masks share, such as "…_training", where names are equal but for these."""
+
 
 Key = tuple[str, ...]
 """Folders and then the name of a case."""
@@ -250,7 +253,8 @@ def _pair_by_common_text(images: Sequence[Entry], masks: Sequence[Entry]) -> Pai
         Pair("/".join(part for part in key if part), image.folder, (image.path,), mask_of[key])
         for key, image in zip(image_keys, images, strict=True)
     )
-    return Pairing(pairs, (), f"paired by name, images called {image_text} and masks {mask_text}")
+    rule = f"paired by name, images called {image_text} and masks {mask_text}"
+    return Pairing(pairs, (), rule, common=(image_text, mask_text))
 
 
 def _without_common_text(entries: Sequence[Entry]) -> tuple[list[Key], str]:

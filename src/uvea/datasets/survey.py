@@ -23,11 +23,11 @@ from uvea.datasets.measure import (
     centres_of,
     code_of,
     codes_of,
-    count_pieces,
     count_values,
     foreground_of,
     hash_of,
     make_thumbnail,
+    pieces_of,
     statistics_of,
     stride_for,
     thickness_of,
@@ -92,7 +92,7 @@ class CaseFacts:
     """Pixels per gray value, or per colour (red, green, blue)."""
 
     mask_pieces: Mapping[Key, int] = field(default_factory=dict)
-    """Connected pieces of equal value, per value except 0 and black."""
+    """Connected pieces of equal value, per value except 0 and black; in time series those of a frame, on average."""
 
     mask_centres: Mapping[Key, tuple[float, ...]] = field(default_factory=dict)
     """Mean position of each value but background and ignored ones, as a share of each axis from 0 to 1.
@@ -103,7 +103,9 @@ class CaseFacts:
     """Whether all mask values are whole numbers."""
 
     objects: int = 0
-    """Connected pieces of equal value in the foreground: objects, where the mask numbers them or they do not touch."""
+    """Connected pieces of equal value in the foreground: objects, where the mask numbers them or they do not touch. In
+    time series those of all frames, each by itself.
+    """
 
     object_size: float = 0.0
     """Their median size in pixels; 0 where there are none."""
@@ -342,13 +344,12 @@ def _measure_mask(facts: CaseFacts, mask: Image, *, where: str, background: Key,
             return replace(facts, mask_values=some, mask_whole=False)
         codes = codes.astype(np.int64)
     values, counts = count_values(codes)
-    pieces_values, pieces_sizes = count_pieces(codes)
+    per_value, pieces_values, pieces_sizes = pieces_of(codes, timed=mask.axes[0] == "t")
     hidden = [code_of(background)]
     if ignore is not None:
         hidden.append(code_of((ignore, ignore, ignore)) if coloured else ignore)
     sizes = pieces_sizes[~np.isin(pieces_values, hidden)]
     centres = centres_of(codes, values[~np.isin(values, hidden)])
-    per_value = dict(zip(*(found.tolist() for found in np.unique(pieces_values, return_counts=True)), strict=True))
 
     def key_of(code: int) -> Key:
         return colour_of(code) if coloured else code

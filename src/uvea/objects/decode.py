@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from uvea.errors import ShapeError
 from uvea.objects.basins import Basins, basins_of, roots_of
@@ -229,12 +231,18 @@ def _climb(
 
 
 def _fill_holes(number: Ids, graph: Basins) -> None:
-    """Give every piece of background with a single object around it to that object."""
-    piece, owner = graph.shores[:, 0], number[graph.shores[:, 1]]
-    lowest = np.full(len(number), np.iinfo(np.int32).max, np.int32)
-    highest = np.zeros(len(number), np.int32)
-    np.minimum.at(lowest, piece, owner)
-    np.maximum.at(highest, piece, owner)
-    enclosed = (lowest == highest) & ~graph.outer
-    enclosed[: graph.basins] = False
-    number[enclosed] = highest[enclosed]
+    """Give every piece of background with a single object around it to that object, dropped specks in it as well."""
+    lines = np.concatenate((graph.shores, graph.edges))
+    within = lines[(number[lines] == 0).all(axis=1)]  # background and specks that touch are one piece
+    links = coo_array((np.ones(len(within), np.bool_), tuple(within.T)), shape=(len(number),) * 2)
+    count, of_node = connected_components(links, directed=False)
+    piece, owner = of_node[graph.shores[:, 0]], number[graph.shores[:, 1]]
+    around = owner > 0
+    lowest = np.full(count, np.iinfo(np.int32).max, np.int32)
+    highest = np.zeros(count, np.int32)
+    np.minimum.at(lowest, piece[around], owner[around])
+    np.maximum.at(highest, piece[around], owner[around])
+    enclosed = lowest == highest
+    enclosed[of_node[graph.outer]] = False
+    inside = enclosed[of_node] & (number == 0)
+    number[inside] = highest[of_node[inside]]

@@ -2,7 +2,7 @@
 
 An outline runs between pixels, with the object on its right: around the object clockwise, around a hole the other way,
 in coordinates that have 0 at the outer corner of the first pixel, as in ImageJ and QuPath. Filling it gives back
-exactly the pixels of the object. Volumes have outlines slice by slice.
+exactly the pixels of the object. Volumes have outlines slice by slice, time series frame by frame.
 """
 
 import io
@@ -10,7 +10,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ _START = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outline:
-    """One object in one slice."""
+    """One object in one slice or frame."""
 
     number: int
     """Id of the object."""
@@ -40,30 +40,39 @@ class Outline:
     z: int | None
     """Slice, from 0; None in 2D."""
 
+    t: int | None = None
+    """Frame, from 0; None where there is no time."""
+
     parts: tuple[tuple[Ring, ...], ...]
     """One per piece of the object: its outer ring, then its holes. Pixels that meet at a corner only are pieces."""
 
 
-def outlines(ids: NDArray[np.integer]) -> list[Outline]:
+def outlines(ids: NDArray[np.integer], *, timed: bool = False) -> list[Outline]:
     """Trace every object.
 
     Args:
-        ids: (y, x) or (z, y, x); 0 and less are background.
+        ids: (y, x), (z, y, x) or, with `timed`, (t, y, x); 0 and less are background.
+        timed: whether the first of three axes is time.
 
     Returns:
-        Outlines by slice, then by id.
+        Outlines by slice or frame, then by id.
     """
     if ids.ndim not in (2, 3):
         raise ShapeError(f"ids of {ids.ndim} axes have no outlines", hint="give ids as (y, x) or (z, y, x)")
-    if ids.ndim == 3:
-        return [outline for z, plane in enumerate(ids) for outline in _trace(plane, z)]
-    return _trace(ids, None)
+    if ids.ndim == 2:
+        return _trace(ids)
+    return [
+        replace(outline, t=number) if timed else replace(outline, z=number)
+        for number, plane in enumerate(ids)
+        for outline in _trace(plane)
+    ]
 
 
 def imagej_rois(found: Sequence[Outline], *, names: Mapping[int, str] | None = None) -> bytes:
     """A zip of ImageJ ROIs, which the ROI Manager opens.
 
-    Every piece of an object in every slice is one polygon; ImageJ's polygons have no holes, so holes are left out.
+    Every piece of an object in every slice or frame is one polygon; ImageJ's polygons have no holes, which are left
+    out.
 
     Args:
         found: of `outlines`.
@@ -83,10 +92,10 @@ def imagej_rois(found: Sequence[Outline], *, names: Mapping[int, str] | None = N
         for one in found:
             name = (names or {}).get(one.number, f"{one.number:0{digits}d}")
             for piece, rings in enumerate(one.parts, start=1):
-                place = "" if one.z is None else f"-z{one.z + 1:04d}"
+                place = "".join(f"-{axis}{at + 1:04d}" for axis, at in (("z", one.z), ("t", one.t)) if at is not None)
                 entry = f"{one.number:0{digits}d}{place}" + (f"-{piece}" if len(one.parts) > 1 else "")
                 # A fixed date: equal objects make equal files.
-                archive.writestr(zipfile.ZipInfo(f"{entry}.roi"), _roi(rings[0], name, one.z), zipfile.ZIP_DEFLATED)
+                archive.writestr(zipfile.ZipInfo(f"{entry}.roi"), _roi(rings[0], name, one), zipfile.ZIP_DEFLATED)
     return content.getvalue()
 
 
@@ -96,7 +105,7 @@ def geojson(
     classes: Mapping[int, str] | None = None,
     measurements: Mapping[int, Mapping[str, float]] | None = None,
 ) -> str:
-    """A GeoJSON collection as QuPath reads and writes it, in pixels: one detection per object and slice.
+    """A GeoJSON collection as QuPath reads and writes it, in pixels: one detection per object and slice or frame.
 
     Args:
         found: of `outlines`.
@@ -115,15 +124,16 @@ def geojson(
             "type": "Polygon" if len(parts) == 1 else "MultiPolygon",
             "coordinates": parts[0] if len(parts) == 1 else parts,
         }
-        if one.z is not None:
-            geometry["plane"] = {"c": -1, "z": one.z, "t": 0}
+        if (one.z, one.t) != (None, None):
+            geometry["plane"] = {"c": -1, "z": one.z or 0, "t": one.t or 0}
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")) + "\n"
 
 
-def _trace(plane: NDArray[np.integer], z: int | None) -> list[Outline]:
-    """All outlines of one slice."""
-    edges, following, heading, owner = _edges(np.maximum(plane, 0))
+def _trace(plane: NDArray[np.integer]) -> list[Outline]:
+    """All outlines of one plane."""
+    plane = np.maximum(plane, 0)
+    edges, following, heading, owner = _edges(plane)
     rings = _rings(edges, following, heading)
     outer: dict[int, list[list[Ring]]] = {}
     holes: dict[int, list[Ring]] = {}
@@ -133,13 +143,22 @@ def _trace(plane: NDArray[np.integer], z: int | None) -> list[Outline]:
             outer.setdefault(number, []).append([ring])
         else:
             holes.setdefault(number, []).append(ring)
+    pieces: NDArray[np.integer] | None = None
     for number, inner in holes.items():
+        parts = outer[number]
+        if len(parts) == 1:
+            parts[0] += inner
+            continue
+        if pieces is None:
+            from skimage.measure import label
+
+            pieces = label(plane, background=0, connectivity=1)  # type: ignore[no-untyped-call]
+        owner_of = {int(pieces[_first_pixel(part[0])]): part for part in parts}
         for hole in inner:
-            # Of rings around the hole, the smallest is that of its own piece.
-            around = [part for part in outer[number] if _contains(part[0], hole)]
-            min(around, key=lambda part: _area(part[0])).append(hole)
+            y, x = _first_pixel(hole)
+            owner_of[int(pieces[y - 1, x])].append(hole)  # above a hole is the piece that it is in
     return [
-        Outline(number=number, z=z, parts=tuple(tuple(part) for part in parts))
+        Outline(number=number, z=None, parts=tuple(tuple(part) for part in parts))
         for number, parts in sorted(outer.items())
     ]
 
@@ -203,15 +222,13 @@ def _area(ring: Ring) -> float:
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) / 2
 
 
-def _contains(ring: Ring, hole: Ring) -> bool:
-    """Whether the pixel below and right of the hole's upper left corner lies inside of the ring."""
-    y, x = hole[np.lexsort((hole[:, 1], hole[:, 0]))[0]] + 0.5
-    first, second = ring, np.roll(ring, -1, axis=0)
-    crossing = (first[:, 0] > y) != (second[:, 0] > y)
-    return bool((crossing & (first[:, 1] > x)).sum() % 2)
+def _first_pixel(ring: Ring) -> tuple[int, int]:
+    """The leftmost pixel of the highest row within a ring."""
+    y, x = min(ring.tolist())
+    return y, x
 
 
-def _roi(ring: Ring, name: str, z: int | None) -> bytes:
+def _roi(ring: Ring, name: str, of: Outline) -> bytes:
     top, left = ring.min(axis=0).tolist()
     bottom, right = ring.max(axis=0).tolist()
     if max(bottom, right) > LARGEST_ROI:
@@ -224,13 +241,13 @@ def _roi(ring: Ring, name: str, z: int | None) -> bytes:
     few = points <= 0xFFFF
     header = struct.pack(">4sHBx4hH", b"Iout", 228, _POLYGON, top, left, bottom, right, points if few else 0)
     header += struct.pack(">I", 0 if few else points) + bytes(56 - 22)
-    position = 0 if z is None else z + 1
+    z, t = (0 if at is None else at + 1 for at in (of.z, of.t))
     corners = np.concatenate([ring[:, 1] - left, ring[:, 0] - top]).astype(">i2").tobytes()
     second = 64 + len(corners)
     text = name.encode("utf-16-be")
-    header += struct.pack(">II", position, second)
+    header += struct.pack(">II", z or t, second)
     # The second header: channel, slice, frame, where the name is and how long; the rest is about display.
-    more = struct.pack(">6I", 0, 0, position, 0, second + 64, len(text) // 2) + bytes(64 - 24)
+    more = struct.pack(">6I", 0, 0, z, t, second + 64, len(text) // 2) + bytes(64 - 24)
     return header + corners + more + text
 
 

@@ -65,12 +65,15 @@ class Choice:
     """One sentence for the plan."""
 
 
-def clean(labels: NDArray[np.integer], cleanings: Mapping[int, Cleaning]) -> NDArray[np.integer]:
+def clean(
+    labels: NDArray[np.integer], cleanings: Mapping[int, Cleaning], *, timed: bool = False
+) -> NDArray[np.integer]:
     """Clean a mask.
 
     Args:
         labels: (...) classes, 0 background, IGNORE (-1) not annotated.
         cleanings: what to do, by class from 1, done in this order.
+        timed: whether the first axis is time: each frame is a mask of its own then.
 
     Returns:
         A new array of the same type; the same one where there is nothing to do.
@@ -78,6 +81,8 @@ def clean(labels: NDArray[np.integer], cleanings: Mapping[int, Cleaning]) -> NDA
     Raises:
         DatasetError: if background is to be cleaned.
     """
+    if timed and cleanings:
+        return np.stack([clean(frame, cleanings) for frame in labels])
     for label, how in cleanings.items():
         if label < 1:
             raise DatasetError(f"class {label} cannot be cleaned", hint="name classes from 1; holes are background")
@@ -94,6 +99,7 @@ def choose_postprocessing(
     *,
     classes: int,
     groups: Sequence[Hashable] | None = None,
+    timed: Sequence[bool] | None = None,
     min_sizes: Sequence[int] = MIN_SIZES,
     holes: Sequence[int] = HOLES,
 ) -> Choice:
@@ -107,6 +113,7 @@ def choose_postprocessing(
         score: of (truth, prediction, class), larger is better; Dice, as a rule.
         classes: background included.
         groups: patient or stack of each case: its cases count as one. None: every case by itself.
+        timed: whether the first axis of each case is time, see `clean`. None: of no case.
         min_sizes: least sizes to try, pixels.
         holes: sizes of holes to try, pixels.
 
@@ -119,6 +126,7 @@ def choose_postprocessing(
     names = list(range(len(cases))) if groups is None else list(groups)
     if len(names) != len(cases):
         raise ShapeError(f"{len(names)} groups for {len(cases)} cases", hint="give one group per case, or none")
+    series = [False] * len(cases) if timed is None else list(timed)
     members = [[i for i, name in enumerate(names) if name == group] for group in dict.fromkeys(names)]
     if len(members) < LEAST_CASES:
         reason = f"masks are left as they are: {len(members)} validation groups are too few to tell a gain from chance"
@@ -128,13 +136,13 @@ def choose_postprocessing(
     said: list[str] = []
     for label in range(1, classes):
         best = Cleaning()
-        current = _scores(cases, score, label, best, members)
+        current = _scores(cases, series, score, label, best, members)
         components = [replace(best, largest=True), *(replace(best, min_size=size) for size in min_sizes)]
         for step in range(2):
             options = components if step == 0 else [replace(best, fill_holes=size) for size in holes]
             trials = []
             for option in options:
-                found = _scores(cases, score, label, option, members)
+                found = _scores(cases, series, score, label, option, members)
                 gains = found - current
                 gain, error = float(gains.mean()), float(gains.std(ddof=1)) / sqrt(len(gains))
                 trials.append((gain if gain >= max(LEAST_GAIN, ERRORS * error) else 0.0, option, found, gain, error))
@@ -188,13 +196,19 @@ def _fill(labels: NDArray[np.integer], label: int, largest: int) -> NDArray[np.i
 
 def _scores(
     cases: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]],
+    timed: Sequence[bool],
     score: Callable[[NDArray[np.integer], NDArray[np.integer], int], float],
     label: int,
     how: Cleaning,
     members: Sequence[Sequence[int]],
 ) -> NDArray[np.float64]:
     """Mean score of each group."""
-    found = np.array([score(truth, clean(prediction, {label: how}), label) for truth, prediction in cases])
+    found = np.array(
+        [
+            score(truth, clean(prediction, {label: how}, timed=series), label)
+            for (truth, prediction), series in zip(cases, timed, strict=True)
+        ]
+    )
     return np.array([found[group].mean() for group in map(list, members)])
 
 

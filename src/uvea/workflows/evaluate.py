@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from uvea.arrays.axes import check_letters
-from uvea.arrays.labels import Key, LabelMap, decide_labels
+from uvea.arrays.labels import VERY_MANY_VALUES, Key, LabelMap, decide_labels
 from uvea.datasets.names import listed
 from uvea.durable import unwritable
 from uvea.errors import DatasetError, OutputError, UveaError
@@ -59,6 +59,9 @@ READ_AT_ONCE = 8
 
 EMPTY: frozenset[Key] = frozenset({0, (0, 0, 0)})
 """Values of a mask in which nothing is marked."""
+
+MOST_PIECES = 1.5
+"""Connected pieces per value, on average, above which few values are classes and not numbers of objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,9 +407,17 @@ def _dims(looks: Sequence[Look]) -> int:
 
 
 def _pieces(looks: Sequence[Look], ignore_value: int | None) -> tuple[bool, bool]:
-    """Whether no reference, and no prediction, has two values beside the background: their pieces are the objects."""
-    references = all(len(_annotated([one], ignore_value) - EMPTY) < 2 for one in looks)
-    predictions = all(len(set(one.marks) - EMPTY) < 2 for one in looks)
+    """Whether the objects of the references, and of the predictions, are connected pieces and not values.
+
+    So it is where no mask has two values beside the background, and where the references have few values, each in
+    several pieces: those are classes.
+    """
+    values = _annotated(looks, ignore_value) - EMPTY
+    each = [count for one in looks for key, count in one.pieces.items() if key in values]
+    classes = len(values) < VERY_MANY_VALUES and sum(each) > MOST_PIECES * len(each)
+    references = classes or all(len(_annotated([one], ignore_value) - EMPTY) < 2 for one in looks)
+    marks = {mark for one in looks for mark in one.marks} - EMPTY
+    predictions = (classes and marks <= values) or all(len(set(one.marks) - EMPTY) < 2 for one in looks)
     return references, predictions
 
 
@@ -428,7 +439,9 @@ def _check(measures: Measures, pairs: Sequence[Pair], *, instances: bool | None,
         tell(Message("the masks number their objects: they are scored as foreground; --instances scores objects, too"))
     for pieces, what in zip(measures.pieces, ("references", "predictions"), strict=True):
         if measures.instances and pieces:
-            tell(Message(f"the {what} have one value for all objects: connected pieces are taken for objects"))
+            tell(
+                Message(f"the {what} have one value for all objects of a class: connected pieces are taken for objects")
+            )
 
 
 def _score(

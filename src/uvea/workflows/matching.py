@@ -125,7 +125,7 @@ def _from_folders(predictions: Path, reference: Path, beside: Beside, tell: List
     for name in [f"{name}_probabilities" for name in found]:  # written by `predict --probabilities`
         if name not in wanted:
             found.pop(name, None)
-    named = _named_alike(wanted, found, predictions, tell)
+    named, said = _named_alike(wanted, found, predictions, tell)
 
     failures: list[Failure] = []
     pairs: list[Pair] = []
@@ -151,9 +151,8 @@ def _from_folders(predictions: Path, reference: Path, beside: Beside, tell: List
         except DatasetError as error:
             failures.append(_failure(case, error))
     extra = [name for name in found if name not in named.values()]
-    said: tuple[str, ...] = ()
     if extra and beside.allow_extra:
-        said = (f"predictions without reference are not scored: {listed(extra)}",)
+        said = (*said, f"predictions without reference are not scored: {listed(extra)}")
     elif extra:
         failures += [
             Failure(
@@ -298,12 +297,14 @@ def _every_file(folder: Path) -> Files:
     return dict(sorted(found.items()))
 
 
-def _named_alike(wanted: Files, found: Files, predictions: Path, tell: Listener) -> dict[str, str]:
-    """The name of the prediction by the name of the reference, for those that have one."""
+def _named_alike(
+    wanted: Files, found: Files, predictions: Path, tell: Listener
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The name of the prediction by the name of the reference, for those that have one; and warnings."""
     if len(wanted) == len(found) == 1 and predictions.is_file():
-        return dict(zip(wanted, found, strict=True))
+        return dict(zip(wanted, found, strict=True)), ()
     if wanted.keys() & found.keys():
-        return {name: name for name in wanted if name in found}
+        return {name: name for name in wanted if name in found}, ()
     # x.png may be the prediction for x_mask.png: the rules for images and their masks apply.
     pairing = pair(_entries(found), _entries(wanted))
     names = {paths[0]: name for name, paths in (*wanted.items(), *found.items())}
@@ -313,8 +314,12 @@ def _named_alike(wanted: Files, found: Files, predictions: Path, tell: Listener)
             f"no prediction in {predictions} has the name of a reference: {listed(found)}, but {listed(wanted)}",
             hint="give both the same names; suffixes may differ",
         )
+    if pairing.common is not None:
+        # Masks of other images may be numbered likewise.
+        ours, theirs = pairing.common
+        return matched, (f"predictions called {ours} are scored against references called {theirs}: names differ",)
     tell(Message(f"predictions and references: {pairing.rule}"))
-    return matched
+    return matched, ()
 
 
 def _entries(files: Files) -> list[Entry]:

@@ -47,9 +47,14 @@ class Grid:
         return cls(axes=image.axes, spacing=image.spacing)
 
     @property
+    def timed(self) -> bool:
+        """Whether the first axis is time, over which no object extends."""
+        return self.axes[0] == "t"
+
+    @property
     def of_objects(self) -> tuple[float, ...]:
         """Spacing along the axes that an object extends over: time is none of them."""
-        return self.spacing[1:] if self.axes[0] == "t" else self.spacing
+        return self.spacing[1:] if self.timed else self.spacing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +86,7 @@ def find_objects(probabilities: Floats, settings: Decoding, *, classes: int, gri
         Found. The class of an object is the one with the largest sum of probabilities over it.
     """
     found = [_decoded(part, settings, classes, grid) for part in pictures(probabilities, grid)]
-    if grid.axes[0] == "t":
+    if grid.timed:
         before = 0
         for frame in found:
             count = int(frame.max(initial=0))
@@ -121,7 +126,7 @@ def maps_of(probabilities: Floats, classes: int) -> Floats:
 
 def pictures(array: NDArray[Number], grid: Grid) -> list[NDArray[Number]]:
     """The parts of an array (c, ...) in which objects are looked for: the frames of a time series, else the whole."""
-    return [array[:, frame] for frame in range(array.shape[1])] if grid.axes[0] == "t" else [array]
+    return [array[:, frame] for frame in range(array.shape[1])] if grid.timed else [array]
 
 
 def mean_ap(truths: Sequence[NDArray[np.integer]], found: Sequence[NDArray[np.integer]]) -> float:

@@ -29,7 +29,7 @@ from uvea.images.format import MAX_PIXELS
 from uvea.images.image import Image
 from uvea.inference.segment import Segmented
 from uvea.inference.source import Source, source_of
-from uvea.objects.outlines import geojson, imagej_rois
+from uvea.objects.outlines import LARGEST_ROI, geojson, imagej_rois
 from uvea.objects.outlines import outlines as trace
 from uvea.objects.table import as_csv, measure
 from uvea.plan.plan import Plan
@@ -169,6 +169,7 @@ def predict_files(
             if several
             else read(job.paths[0], axes=axes, max_pixels=max_pixels)
         )
+        _refuse_rois(job, image)
         return image, source_of(image, plan, where=str(job))
 
     def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
@@ -208,7 +209,8 @@ def predict_files(
             most=most,
         )
 
-    return _all_done(jobs, skipped, read=read_one, work=segment_one, write=write_one, listen=listen)
+    again = "--resume"
+    return _all_done(jobs, skipped, read=read_one, work=segment_one, write=write_one, again=again, listen=listen)
 
 
 def decode_files(
@@ -266,7 +268,7 @@ def decode_files(
     ]
     _refuse_names(folder, jobs)
     _refuse_inputs([job.targets for job in jobs], [path for job in jobs for path in job.paths])
-    _refuse_outputs(folder, [path for job in jobs for path in job.targets], overwrite=overwrite, resume=False)
+    _refuse_outputs(folder, [path for job in jobs for path in job.targets], overwrite=overwrite, resume=None)
     taken = _taken(jobs)
 
     def read_one(job: Job) -> Image:
@@ -276,6 +278,7 @@ def decode_files(
                 f"{job.paths[0]} has {image.channels} channels, the network gives {plan.outputs}",
                 hint="give what `uvea predict --keep-probabilities` of this model wrote",
             )
+        _refuse_rois(job, image)
         array = image.array.astype(np.float32)
         return image.with_array(array / LARGEST_16 if image.array.dtype == np.uint16 else array)
 
@@ -289,7 +292,8 @@ def decode_files(
     def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
         return _write(job, *made, plan, short=False, overwrite=overwrite, taken=taken, listen=listen)
 
-    return _all_done(jobs, 0, read=read_one, work=decode_one, write=write_one, listen=listen)
+    again = "--overwrite"
+    return _all_done(jobs, 0, read=read_one, work=decode_one, write=write_one, again=again, listen=listen)
 
 
 def _all_done(
@@ -299,9 +303,10 @@ def _all_done(
     read: Callable[[Job], Given],
     work: Callable[[Job, Given], Made],
     write: Callable[[Job, Made], tuple[Path, ...]],
+    again: str,
     listen: Listener,
 ) -> list[Path]:
-    """Do all jobs; `skipped` others were done before."""
+    """Do all jobs; `skipped` others were done before. With the option `again` what failed can be repeated."""
     total = len(jobs) + skipped
     written: list[Path] = []
     failures: list[UveaError] = []
@@ -318,7 +323,7 @@ def _all_done(
     if failures:
         raise PartlyDoneError(
             f"{len(failures)} of {total} images could not be predicted; the others are done",
-            hint="mend or leave out those listed, then run the same command with --resume",
+            hint=f"mend or leave out those listed, then run the same command with {again}",
             written=written,
             failures=failures,
         )
@@ -329,6 +334,15 @@ def _stops_all(error: UveaError) -> bool:
     """Whether an error of one image is one of all: a full disk."""
     cause = error.__cause__
     return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FATAL
+
+
+def _refuse_rois(job: Job, image: Image) -> None:
+    """Find out before anything is computed that an image is too large for ImageJ's outlines."""
+    if "imagej" in job.files and (side := max(image.shape[-2:])) > LARGEST_ROI:
+        raise OutputError(
+            f"{job} is {side} pixels long, ImageJ's outlines end at {LARGEST_ROI}",
+            hint="leave imagej out of --outlines; geojson has no such limit",
+        )
 
 
 def _refuse_names(folder: Path, jobs: Sequence[Job]) -> None:
@@ -444,6 +458,8 @@ def _write(
         listen(Message(f"{said}: they are in {files['mask']}", "warning"))
     if "mask" in files:
         write(files["mask"], image.with_array(mask), overwrite=overwrite)
+        if overwrite and plan.task == "objects":
+            _remove_other(files["mask"], job, taken=taken, listen=listen)
     if "probabilities" in files:
         assert found.probabilities is not None
         array: NDArray[np.generic] = found.probabilities
@@ -453,6 +469,15 @@ def _write(
     if files.keys() & {"objects", "imagej", "geojson"}:
         _write_objects(files, image, mask[0], found.probabilities, plan)
     return tuple(files.values())
+
+
+def _remove_other(mask: Path, job: Job, *, taken: Collection[Path], listen: Listener) -> None:
+    """Remove what an earlier run called a TIFF or PNG where this one has the other: its numbers are not the table's."""
+    other = mask.with_suffix({".png": ".tif", ".tif": ".png"}.get(mask.suffix, mask.suffix))
+    of_ours = other != mask and other.is_file() and job.files["objects"].exists()
+    if of_ours and other.resolve() not in taken:
+        other.unlink()
+        listen(Message(f"{other}, of an earlier run, is removed: {mask} takes its place", "warning"))
 
 
 def _write_objects(
@@ -485,23 +510,25 @@ def _write_objects(
     if "objects" in files:
         write_text(files["objects"], "\n".join(lines) + "\n")
     if "imagej" in files or "geojson" in files:
-        traced = trace(ids)
+        traced = trace(ids, timed=grid.timed)
         if "imagej" in files:
             write_whole(files["imagej"], imagej_rois(traced))
         if "geojson" in files:
             write_text(files["geojson"], geojson(traced, classes=named))
 
 
-def _refuse_outputs(folder: Path, targets: Sequence[Path], *, overwrite: bool, resume: bool) -> None:
-    """Find out before anything is computed that a mask could not be written."""
+def _refuse_outputs(folder: Path, targets: Sequence[Path], *, overwrite: bool, resume: bool | None) -> None:
+    """Find out before anything is computed that a mask could not be written; None: there is no --resume."""
     twice = [target for target, count in Counter(targets).items() if count > 1]
     if twice:
         raise OutputError(f"two results would both be {twice[0]}", hint="predict their images into different folders")
+    others = "--overwrite" if resume is None else "--resume or --overwrite"
+    ways = "" if overwrite or resume else f", or use {others}"
     there = [target for target in targets if (target.is_dir() if overwrite or resume else target.exists())]
     if there:
         raise OutputError(
             f"{there[0]} exists already" + (f" (and {len(there) - 1} more)" if len(there) > 1 else ""),
-            hint="choose another --out" + ("" if overwrite or resume else ", or use --resume or --overwrite"),
+            hint=f"choose another --out{ways}",
         )
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():

@@ -15,10 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from uvea.arrays.labels import IGNORE, Key, LabelMap, colour_of, is_gray
-from uvea.datasets.measure import codes_of, count_pieces, count_values
+from uvea.datasets.measure import codes_of, count_values, pieces_of
 from uvea.errors import DatasetError, ShapeError, UveaError
 from uvea.evaluation.instances import Overlaps, match, score_instances
 from uvea.evaluation.membranes import THRESHOLDS, MembraneCurve, score_membranes
@@ -146,11 +145,13 @@ def look(question: Question) -> Look:
     pair = question.pair
     try:
         image = read(pair.reference, axes=question.axes, max_pixels=question.max_pixels)
-        values, pieces = _values_of(image, pair.reference, pieces=question.pieces)
+        # Of numbers of objects, also two classes are looked at: they may be no numbers.
+        least = 3 if question.marks else FEW_VALUES
+        values, pieces = _values_of(image, pair.reference, pieces_from=least if question.pieces else None)
         given: tuple[Key, ...] = ()
         if question.marks and pair.prediction is not None and pair.prediction != pair.probabilities:
             guess = read(pair.prediction, axes=question.axes, max_pixels=question.max_pixels)
-            marks, _ = _values_of(guess, pair.prediction, pieces=False)
+            marks, _ = _values_of(guess, pair.prediction, pieces_from=None)
             given = tuple(key for key in marks if not is_ignored(key, question.ignore))
         return Look(
             case=pair.case,
@@ -217,20 +218,38 @@ def load(pair: Pair, measures: Measures) -> Loaded:
 
 
 def objects_of(loaded: Loaded, measures: Measures) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Object numbers of reference and prediction, 0 for the background and for what does not count."""
-    counted = _counted(loaded)
+    """Object numbers of reference and prediction, 0 for the background and for what does not count.
+
+    In time series each frame has objects of its own.
+    """
+    counted, timed = _counted(loaded), loaded.image.axes[0] == "t"
     found = []
     for image, labels, pieces in (
         (loaded.image, loaded.reference, measures.pieces[0]),
         (loaded.guess, loaded.prediction, measures.pieces[1] or loaded.guess is None),
     ):
-        if pieces or image is None:
-            numbers, _ = ndimage.label(labels > 0, ndimage.generate_binary_structure(labels.ndim, labels.ndim))
-        else:
-            codes, _ = codes_of(image.array, "")
-            numbers = codes.astype(np.int64)
-        found.append(np.where(counted & (labels > 0), numbers, 0))
+        values = labels if image is None else codes_of(image.array, "")[0]
+        numbers = np.where(labels > 0, values, 0).astype(np.int64)
+        if pieces or image is None or timed:
+            numbers = _numbered(numbers, pieces=pieces or image is None, timed=timed)
+        found.append(np.where(counted, numbers, 0))
     return found[0], found[1]
+
+
+def _numbered(values: NDArray[np.int64], *, pieces: bool, timed: bool) -> NDArray[np.int64]:
+    """New numbers from 1 for the values (...) of each frame, or for their connected pieces; corners connect."""
+    from skimage.measure import label
+
+    frames = values if timed else values[None]
+    numbers = np.zeros_like(frames)
+    last = 0
+    for frame, number in zip(frames, numbers, strict=True):
+        inside = frame != 0
+        one = label(frame, background=0) if pieces else frame  # type: ignore[no-untyped-call]
+        known, place = np.unique(one[inside], return_inverse=True)
+        number[inside] = place.reshape(-1) + 1 + last
+        last += len(known)
+    return numbers.reshape(values.shape)
 
 
 def kinds_of(found: Overlaps) -> tuple[dict[int, Kind], dict[int, Kind]]:
@@ -322,8 +341,8 @@ def _spacing(image: Image, unit: str) -> tuple[float, ...] | None:
     return tuple(length * factor for length in image.spacing)
 
 
-def _values_of(image: Image, path: Path, *, pieces: bool) -> tuple[dict[Key, int], dict[Key, int]]:
-    """Pixels and, where asked for, connected pieces of each value of a mask."""
+def _values_of(image: Image, path: Path, *, pieces_from: int | None) -> tuple[dict[Key, int], dict[Key, int]]:
+    """Pixels of each value of a mask and, where there are at least so many values, its connected pieces."""
     codes, coloured = codes_of(image.array, str(path))
     if codes.dtype.kind == "f":
         broken = codes[codes != np.rint(codes)]  # NaN too; infinity is caught by the bound
@@ -335,14 +354,14 @@ def _values_of(image: Image, path: Path, *, pieces: bool) -> tuple[dict[Key, int
             )
         codes = codes.astype(np.int64)
 
-    def by_key(found: NDArray[np.generic], counted: NDArray[np.generic]) -> dict[Key, int]:
-        pairs = zip(found.tolist(), counted.tolist(), strict=True)
-        return {colour_of(value) if coloured else value: count for value, count in pairs}
+    def by_key(counts: Mapping[Any, int]) -> dict[Key, int]:
+        return {colour_of(value) if coloured else value: count for value, count in counts.items()}
 
     found, counted = count_values(codes)
-    if not pieces or len(found) < FEW_VALUES:
-        return by_key(found, counted), {}
-    return by_key(found, counted), by_key(*np.unique(count_pieces(codes)[0], return_counts=True))
+    pixels = by_key(dict(zip(found.tolist(), counted.tolist(), strict=True)))
+    if pieces_from is None or len(found) < pieces_from:
+        return pixels, {}
+    return pixels, by_key(pieces_of(codes, timed=image.axes[0] == "t")[0])
 
 
 def _reference_classes(image: Image, path: Path, labels: LabelMap) -> NDArray[np.int16]:

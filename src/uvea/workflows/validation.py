@@ -236,6 +236,7 @@ def cleaning_of(run: Run, found: Mapping[str, NDArray[np.int16]], truths: Truths
         _dice_of_class,
         classes=run.plan.classes,
         groups=[run.cases[name].group or name for name in chosen],
+        timed=[truths.grid(name).timed for name in chosen],
     )
     return Postprocessing(cleaning=dict(choice.cleanings), tried=choice.tried, cases=len(chosen), reason=choice.reason)
 
@@ -246,7 +247,7 @@ def cleaned_scores(
     """Score what was found once more, cleaned."""
     rows: list[CaseScore] = []
     for name, labels in found.items():
-        cleaned = clean(labels, after.cleaning)
+        cleaned = clean(labels, after.cleaning, timed=truths.grid(name).timed)
         rows += score_case(name, truths[name], cleaned, names=run.plan.labels.names, group=run.cases[name].group)
     return rows
 
@@ -344,7 +345,8 @@ def examples_of(
             wanted, given = classes_of(truth, plan.classes), objects.labels
         else:
             objects, wanted = None, truth
-            given = clean(_classes(run, folded, name, cached, truths, engine=engine), after.cleaning)
+            labels = _classes(run, folded, name, cached, truths, engine=engine)
+            given = clean(labels, after.cleaning, timed=truths.grid(name).timed)
         shown.append(
             Example(
                 name=name,
