@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from uvea.errors import ModelError
+from uvea.errors import ModelError, is_out_of_memory
 from uvea.inference import engines, onnx_engine, openvino_engine
 from uvea.inference.engines import Difference, difference, kept, refuse_if_different, require, trial_patch
 from uvea.models.fold import for_tracing
@@ -161,3 +161,30 @@ def test_what_is_kept_is_made_once_and_whole_or_not_at_all(tmp_path):
     assert kept(folder, make) == kept(folder, make) == {"dice": 0.5}
     assert (folder / "network").read_text() == "2" and len(calls) == 2
     assert [path.name for path in folder.parent.iterdir()] == ["a"]
+
+
+def test_a_lack_of_memory_in_onnx_runtime_is_seen_as_one():
+    """Its errors have a base of their own, which is no RuntimeError."""
+
+    class Session:
+        def run(self, names, inputs):
+            raise Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for a buffer")
+
+    with pytest.raises(RuntimeError, match="RUNTIME_EXCEPTION") as caught:
+        onnx_engine.OnnxNetwork(Session())(torch.zeros(1, 1, 8, 8))
+    assert is_out_of_memory(caught.value)
+
+
+def test_what_a_faster_process_made_is_left_alone(tmp_path):
+    """It is in use there; what came second is dropped."""
+    folder = tmp_path / "a"
+
+    def make(draft, name):
+        if name == "slow":
+            kept(folder, lambda draft: make(draft, "fast"))
+        (draft / "network").write_text(name)
+        return {"made by": name}
+
+    assert kept(folder, lambda draft: make(draft, "slow")) == {"made by": "fast"}
+    assert (folder / "network").read_text() == "fast"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -454,3 +454,46 @@ def test_an_image_that_there_is_no_memory_for_is_judged_by_patches(rng):
     engine = replace(engine, memory=2 * 200_000, fit=Fit())
     segment_source([network], source, plan, shape=(30, 32), engine=engine, tell=told.append)
     assert len(told) == 2
+
+
+def test_a_lack_of_memory_for_mirrored_copies_is_said_once_for_all_images(rng):
+    """Two tiles with four copies each are eight; there is memory for two."""
+    engine, told, sizes = Engine(device=torch.device("cpu"), channels_last=False), [], []
+    plan = plan_for(labels=LABELS, mirror_axes=(0, 1))
+
+    def network(pieces):
+        sizes.append(len(pieces))
+        if len(pieces) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return torch.cat((-pieces, pieces), 1)
+
+    for _ in range(2):
+        source = source_of(image_of(rng.normal(size=(1, 8, 14)).astype(np.float32)), plan, where="a")
+        segment_source([network], source, plan, shape=(8, 14), engine=engine, mirror=True, tell=told.append)
+    assert sizes == [8, 4, *[2] * 8]
+    assert len(told) == 2 and "2 from now on, with the same result" in told[1]
+
+
+def test_it_is_said_once_that_mirroring_does_nothing(rng):
+    """For a model whose plan has axes to mirror along, nothing is said."""
+    for axes, count in (((), 1), ((1,), 0)):
+        engine, told = replace(ENGINE, fit=Fit()), []
+        plan = plan_for(labels=LABELS, mirror_axes=axes)
+        for _ in range(2):
+            source = source_of(image_of(rng.normal(size=(1, 8, 8)).astype(np.float32)), plan, where="a")
+            segment_source([Brightness()], source, plan, shape=(8, 8), engine=engine, mirror=True, tell=told.append)
+        assert len([text for text in told if "mirror_axes" in text]) == count == len(told)
+
+
+def test_what_is_free_on_a_gpu_is_asked_for_at_each_image(rng):
+    """Of 2 × 150,000 bytes half may be taken, see above; the memory of the processor does not count then."""
+    plan = adaptive_plan(tile=(16, 16), overlap=(8, 8), width=(4, 6), kernels=((3, 3), (3, 3)), convs=1, block="plain")
+    pixels, told, free = rng.normal(size=(1, 30, 32)).astype(np.float32), [], [2 * 200_000, 2 * 150_000]
+    engine = replace(ADAPTIVE, memory=1, free=lambda: free[0], fit=Fit())
+    for count in (0, 2):
+        source = source_of(image_of(pixels), plan, where="a")
+        segment_source(
+            [adaptive_network(norm="instance")], source, plan, shape=(30, 32), engine=engine, tell=told.append
+        )
+        assert len(told) == count
+        free.pop(0)

@@ -356,6 +356,34 @@ def test_fewer_tiles_are_tried_where_memory_is_short_and_it_is_said(error):
     assert len(told) == 2 and "2 from now on, with the same result" in told[1]
 
 
+def test_a_lack_of_memory_for_mirrored_copies_is_remembered_and_said_once():
+    """Four copies of a tile do not fit, two do: so it is for the next image. The answer is the same."""
+    network, told = Small(2, OUT_OF_MEMORY[1]), []
+    batch, image = Batch(1, told.append), image_of(1, 16, 16)
+    window = Window(**{**vars(WINDOW), "mirror_axes": (0, 1)})
+    for _ in range(2):
+        (found,) = bands([network], read_from(image), (16, 16), window=window, batch=batch)
+    assert network.tried == [4, 2, 2, 2, 2]
+    assert told == ["there is no memory for 4 tiles at once: 2 from now on, with the same result"]
+    torch.testing.assert_close(found.shares, all_rows([network.network], image, mirror_axes=(0, 1)))
+
+
+def test_fewer_tiles_are_read_where_there_is_no_memory_for_more():
+    """They take memory on a GPU before a network sees them; three are too many there."""
+    image, seen, told = image_of(1, 48, 48), [], []
+    plain = read_from(image, seen)
+
+    def read(ranges):
+        if len(ranges) > 2:
+            raise OUT_OF_MEMORY[1]
+        return plain(ranges)
+
+    batch, network = Batch(8, told.append), unet()
+    parts = [band.shares.clone() for band in bands([network], read, (48, 48), window=WINDOW, batch=batch)]
+    torch.testing.assert_close(torch.cat(parts, 1), all_rows([network], image), atol=1e-6, rtol=0)
+    assert max(seen) == 2 and batch.tiles == 2 and len(told) == 2
+
+
 def test_a_tile_that_does_not_fit_alone_is_an_error_of_its_own():
     """A smaller tile is then for the caller to choose."""
     with pytest.raises(TileTooLarge, match="CUDA out of memory"):

@@ -10,7 +10,14 @@ import torch
 
 from uvea.errors import PlanError
 from uvea.models import device as module
-from uvea.models.device import choose_precision, describe_machine, find_device, keep_large_blocks, repeatable
+from uvea.models.device import (
+    choose_precision,
+    describe_machine,
+    find_device,
+    free_on_gpu,
+    keep_large_blocks,
+    repeatable,
+)
 from uvea.models.unet import ConvBlock, UNet
 
 CPU = torch.device("cpu")
@@ -69,6 +76,26 @@ def test_the_machine_is_described_in_sane_numbers():
     assert machine.memory_bytes > 2**20
     assert machine.processor
     assert machine.accelerator is None and machine.accelerator_memory_bytes is None
+
+
+def test_what_torch_keeps_on_a_gpu_is_free_to_it(monkeypatch):
+    """100 free, 60 - 20 kept for later; not what a CUDA graph keeps, nor what is kept on another GPU."""
+    segments = [
+        {"device": 0, "segment_pool_id": (0, 0), "total_size": 60, "active_size": 20},
+        {"device": 0, "segment_pool_id": (0, 1), "total_size": 500, "active_size": 0},
+        {"device": 1, "segment_pool_id": (0, 0), "total_size": 700, "active_size": 0},
+    ]
+    # As in torch 2.10, which has no other arguments.
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda mempool_id=None: segments)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "native")
+    for name, free in (("cuda", 140), ("cuda:0", 140), ("cuda:1", 800)):
+        assert free_on_gpu(torch.device(name)) == free
+        assert describe_machine(torch.device(name)).accelerator_memory_bytes == free
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "cudaMallocAsync")
+    assert free_on_gpu(torch.device("cuda")) == 100
 
 
 def test_the_limit_of_a_container_counts(tmp_path):

@@ -40,7 +40,7 @@ def hooks_for(network, **changes):
     return replace(hooks, **changes)
 
 
-def run(network, progress, *, optimizer=None, seconds_left=None, **changes):
+def run(network, progress, *, optimizer=None, seconds_left=None, validation_seconds=None, **changes):
     """Train with plain gradient descent."""
     return train(
         network,
@@ -50,6 +50,7 @@ def run(network, progress, *, optimizer=None, seconds_left=None, **changes):
         seconds_left=seconds_left,
         autocast=nullcontext,
         clip=100.0,
+        validation_seconds=validation_seconds,
     )
 
 
@@ -143,7 +144,9 @@ class Clock:
         monkeypatch.setattr(loop.time, "perf_counter", lambda: self.now)
 
 
-def timed_run(clock, *, minutes, step_seconds, validation_seconds=0.0, stop=lambda: False):
+def timed_run(
+    clock, *, minutes, step_seconds, validation_seconds=0.0, stop=lambda: False, progress=None, known_seconds=None
+):
     """Train for a time on a clock of ours; `step_seconds` is a number, or a function of the time."""
     network = start()
     ends = clock.now + 60 * minutes
@@ -157,8 +160,9 @@ def timed_run(clock, *, minutes, step_seconds, validation_seconds=0.0, stop=lamb
 
     return run(
         network,
-        Progress(),
+        progress or Progress(),
         seconds_left=lambda: ends - clock.now,
+        validation_seconds=known_seconds,
         after_step=after_step,
         validate=validate,
         stop=stop,
@@ -181,6 +185,31 @@ def test_the_time_is_kept_where_a_single_validation_fits(monkeypatch):
     progress = timed_run(clock, minutes=5, step_seconds=lambda now: 0.1 if now < 60 else 0.4, validation_seconds=30.0)
     assert len(progress.history) == 2
     assert clock.now == pytest.approx(300, rel=0.03)
+
+
+def test_a_run_that_goes_back_to_a_state_of_its_own_still_keeps_the_time(monkeypatch):
+    """A minute is left for a hundred times as many steps: it ends in time; a run that was resumed keeps its number."""
+    for validation_seconds, seconds in ((2.0, 60), (None, 600 + 2)):
+        clock = Clock(monkeypatch)
+        progress = timed_run(
+            clock,
+            minutes=1,
+            step_seconds=0.1,
+            validation_seconds=2.0,
+            progress=Progress(steps=6000, every=6000),
+            known_seconds=validation_seconds,
+        )
+        assert progress.step == progress.steps
+        assert clock.now == pytest.approx(seconds, abs=1)
+
+
+def test_a_run_may_go_back_to_where_a_validation_is_due(monkeypatch):
+    """No step was timed by then, so nothing is corrected before the first one."""
+    clock = Clock(monkeypatch)
+    progress = Progress(step=12, steps=24, every=12, counted=12, smooth=1.0)
+    progress = timed_run(clock, minutes=1, step_seconds=0.1, progress=progress, known_seconds=0.0)
+    assert progress.history[0]["step"] == 12
+    assert clock.now == pytest.approx(60, abs=1)
 
 
 def test_a_machine_that_stands_still_ends_the_training_at_the_next_validation(monkeypatch):

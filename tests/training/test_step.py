@@ -1,6 +1,7 @@
 """A step changes the weights as worked by hand; a recorded step is taken only if it does the same."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -180,6 +181,43 @@ def test_a_recording_that_is_not_right_is_told_and_not_used(break_it, reason):
         assert torch.equal(ours.weight, theirs.weight)
     (text,) = said
     assert text.startswith("steps stay eager") and reason in text
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_recording_that_fails_is_ended_for_the_memory_too(monkeypatch, ended):
+    """Some versions of torch leave it open, others have ended it and say so; the reason told is that of the failure."""
+    closed, said, network = [], [], start()
+
+    class Graph:
+        replay = None
+
+    @contextmanager
+    def graph(graph, pool=None, *, stream, capture_error_mode):
+        yield
+        _end_badly(RuntimeError("not permitted"))
+
+    def end(device, pool):
+        closed.append((device, pool))
+        if ended:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    usual = SimpleNamespace(device=torch.device("cpu"))
+    for name, value in {
+        "CUDAGraph": Graph,
+        "graph": graph,
+        "Stream": lambda device: usual,
+        "current_stream": lambda: usual,
+        "set_stream": lambda stream: None,
+        "graph_pool_handle": lambda: (0, 7),
+        "current_device": lambda: 3,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
+    recorded = Recorded(work_on(network[0], network[1]), network[1], network[0], tell=said.append)
+    for step in range(WARM_UP + 2):
+        recorded(batch(step), 0.05)
+    assert closed == [(3, (0, 7))]
+    assert said == ["steps stay eager: they cannot be recorded (not permitted)"]
 
 
 def _without_effect(work, network):

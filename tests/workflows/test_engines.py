@@ -3,16 +3,21 @@
 import json
 import shutil
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from uvea.errors import ModelError, PlanError
 from uvea.inference import engines as stage
 from uvea.models.build import build_network
+from uvea.models.device import Precision
 from uvea.models.weights import save_weights
 from uvea.workflows import engines, int8
+from uvea.workflows import model as model_workflow
 from uvea.workflows.events import Message
+from uvea.workflows.kept import Kept
 from uvea.workflows.model import load
 from uvea.workflows.predict import predict_files
 from uvea.workflows.workspace import Workspace
@@ -176,3 +181,83 @@ def test_int8_without_its_data_says_where_it_was(model_copy):
     with pytest.raises(ModelError, match=r"run.json.*; int8 needs the training images"):
         load(model_copy, int8=True)
     assert not list((model_copy / "run" / "engines").iterdir())
+
+
+def test_int8_that_is_refused_on_a_processor_is_refused_there_again(gray_model, tmp_path, monkeypatch):
+    """Compiling leaves a folder behind, be the network right or not; what was right is not compared again."""
+    monkeypatch.setattr(int8, "require", lambda what: None)
+    monkeypatch.setattr(int8, "import_quietly", lambda package: SimpleNamespace(__version__="1"))
+    monkeypatch.setattr(int8, "openvino_precision", lambda plan: "float32")
+    facts = {"Dice": 0.9, "Dice in int8": 0.9, "validation cases": 1, "mean difference": 0.0}
+    monkeypatch.setattr(int8, "kept", lambda folder, make: facts)
+    monkeypatch.setattr(
+        int8.openvino_engine,
+        "compile_for_cpu",
+        lambda model, *, precision, cache: cache.mkdir(parents=True, exist_ok=True),
+    )
+    found = iter([0.3, 0.3, 0.0])
+    monkeypatch.setattr(int8, "difference", lambda *args: stage.Difference(mean=next(found), labels=0.0))
+
+    def make():
+        space, network = Workspace(tmp_path), gray_model.networks[0]
+        int8.int8_network(space, 0, network, gray_model.plan, run=space, listen=lambda event: None)
+
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"in int8 does not compute what PyTorch computes: .* 0\.3 apart"):
+            make()
+    make()
+    make()
+    assert next(found, None) is None
+
+
+@pytest.fixture
+def two_of_three(model_copy):
+    """A model of three folds; the weights of the second are lost."""
+    for number in (1, 2, 3):
+        fold = Workspace(model_copy).fold(number)
+        fold.folder.mkdir()
+        for name in ("weights.safetensors", "scores.csv"):
+            shutil.copy(model_copy / name, fold.folder)
+    fold = Workspace(model_copy).fold(2)
+    fold.weights.unlink()
+    kept = Kept.load(Workspace(model_copy).run_facts)
+    kept.model_copy(update={"splits": kept.splits * 3}).save(Workspace(model_copy).run_facts)
+    return model_copy
+
+
+def test_a_fold_without_weights_is_warned_of_once(two_of_three, gray_data, tmp_path):
+    """Where its training has not ended, whoever predicts warns of that, and how many networks there are is told."""
+    told = []
+    model = load(two_of_three, listen=told.append)
+    assert len(model.networks) == 2
+    (said,) = told
+    assert said.level == "warning"
+    assert said.text == f"{two_of_three} has no weights of 'fold_2': the mean of 2 of 3 networks is used"
+    shutil.rmtree(two_of_three / "fold_2")
+    told.clear()
+    predict_files(two_of_three, gray_data / "images", out=tmp_path / "masks", listen=told.append)
+    first, second = (event for event in told if isinstance(event, Message))
+    assert (first.level, first.text) == ("info", said.text)
+    assert second.level == "warning" and "has not ended" in second.text
+
+
+def test_int8_is_calibrated_on_the_cases_of_its_own_fold(two_of_three, monkeypatch):
+    """The third fold is the third also where the second has no weights; a model without folds is the first."""
+    numbers = []
+    monkeypatch.setattr(
+        int8, "int8_network", lambda space, number, network, *args, **kwargs: numbers.append(number) or network
+    )
+    load(two_of_three, int8=True)
+    assert numbers == [0, 2]
+    for number in (1, 2, 3):
+        shutil.rmtree(two_of_three / f"fold_{number}")
+    load(two_of_three.rename(two_of_three.with_name("fold_9")), int8=True)
+    assert numbers == [0, 2, 0]
+
+
+def test_a_gpu_is_asked_for_its_free_memory_at_each_image(monkeypatch):
+    """What is free on the processor was measured once, and says nothing about a GPU."""
+    monkeypatch.setattr(model_workflow, "free_on_gpu", lambda device: (device.type, device.index))
+    precision = Precision(dtype="float32", channels_last=False, reason="")
+    assert model_workflow.engine_for(precision, torch.device("cuda:1")).free() == ("cuda", 1)
+    assert model_workflow.engine_for(precision, torch.device("cpu")).free is None

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +18,15 @@ import torch
 
 from uvea.cli import commands
 from uvea.datasets.case import DataOptions
+from uvea.datasets.survey import CaseFacts
 from uvea.errors import DatasetError, ImageError, ModelError, OutputError, PlanError
 from uvea.images import read, write
 from uvea.images.image import Image
+from uvea.models.device import describe_machine
 from uvea.models.weights import read_weights
 from uvea.training.average import Average
+from uvea.workflows import crew, validation
 from uvea.workflows import train as workflow
-from uvea.workflows import validation
 from uvea.workflows.events import Message, Progress
 from uvea.workflows.kept import Kept
 from uvea.workflows.model import load
@@ -517,6 +520,64 @@ def test_a_loss_that_is_no_number_is_named_and_its_step_drawn_anew(gray_data, ti
     assert said.endswith("going on from step 6, with another batch for step 7")
     assert files_in(tmp_path / "m") == MODEL_FILES | RUN_FILES
     assert all(torch.isfinite(tensor).all() for tensor in weights_in(tmp_path / "m").values())
+
+
+def test_the_memory_for_prepared_cases_is_that_of_each_of_them(cases, tiny, tmp_path, monkeypatch):
+    """Five of 20×24 and one of 200×240, in 4 + 2 bytes: 302,400, which 40 % of 700,000 do not hold; three at once."""
+
+    class Enough(Exception):
+        """What is asked for is known."""
+
+    def stop(names, prepare, *, folder, workers, **others):
+        asked.append((folder is None, workers))
+        raise Enough
+
+    data, asked = cases(tmp_path / "data", count=5), []
+    large = cases(tmp_path / "large", count=1, size=(200, 240))
+    for part in ("images", "masks"):
+        (large / part / "case0.png").rename(data / part / "case5.png")
+    monkeypatch.setattr(workflow, "cache_cases", stop)
+    for number, (memory, at_once) in enumerate([(700_000, 3), (800_000, 4)]):
+        machine = replace(describe_machine(), memory_bytes=memory, cores=4)
+        monkeypatch.setattr(workflow, "describe_machine", lambda device=None, machine=machine: machine)
+        monkeypatch.setattr(crew, "_memory_bytes", lambda at_once=at_once: at_once * 6 * 6 * 200 * 240)
+        with pytest.raises(Enough):
+            tiny(data, tmp_path / f"m{number}")
+    assert asked == [(False, 3), (True, 4)]
+
+
+def test_a_case_is_as_large_as_it_is_prepared(gray_model, volume_model):
+    """10×20 pixels of 2 and 1 um become 20×20 of 1 um: one channel of 4 bytes and classes of 2. In pixels it stays."""
+    plan = gray_model.plan.model_copy(update={"spacing": (1.0, 1.0), "unit": "um"})
+    fact = CaseFacts(name="a", shape=(10, 20), axes="yx", spacing=(2.0, 1.0), unit="um")
+    assert workflow._prepared_bytes(fact, plan) == 20 * 20 * 6
+    assert workflow._prepared_bytes(fact, plan.model_copy(update={"task": "objects"})) == 20 * 20 * 8
+    assert workflow._prepared_bytes(replace(fact, unit="px"), plan) == 10 * 20 * 6
+    assert workflow._prepared_bytes(fact, volume_model.plan) == 0
+
+
+def test_the_time_is_kept_also_after_a_step_was_drawn_anew(gray_data, tiny, tmp_path, monkeypatch):
+    """The loop hears then that its number of steps is no fixed one. Of a training that is resumed it is."""
+    real, given = workflow.run_loop, []
+
+    def loop(*args, validation_seconds, **kwargs):
+        given.append(validation_seconds)
+        return real(*args, validation_seconds=validation_seconds, **kwargs)
+
+    monkeypatch.setattr(workflow, "run_loop", loop)
+    monkeypatch.setattr(workflow, "ENDING_SECONDS", 0.5)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 5)
+        tiny(gray_data, tmp_path / "m", steps=None, minutes=3 / 60, checkpoint_every=0)
+    first, second = given
+    assert first is None and second is not None
+    with pytest.raises(KeyboardInterrupt):
+        tiny(gray_data, tmp_path / "n", steps=None, minutes=3 / 60, listen=_stop_when_known())
+    given.clear()
+    (_, words), _ = Workspace(tmp_path / "n").load_checkpoint()
+    fail_at(monkeypatch, json.loads(words["progress"])["step"] + 1)
+    resume(tmp_path / "n")
+    assert given == [None, None]
 
 
 def test_the_images_that_are_named_are_those_of_the_batch(gray_data, tiny, tmp_path, monkeypatch):

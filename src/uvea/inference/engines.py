@@ -130,10 +130,11 @@ def kept(folder: Path, make: Callable[[Path], Mapping[str, object]]) -> dict[str
         draft.mkdir()
         try:
             write_text(draft / FACTS, json.dumps(make(draft), indent=2) + "\n")
-            shutil.rmtree(folder, ignore_errors=True)  # a copy that was cut short
-            draft.rename(folder)
+            if not facts.is_file():  # else another process was faster, and uses what it made
+                shutil.rmtree(folder, ignore_errors=True)  # a copy that was cut short
+                draft.rename(folder)
         except OSError:
-            if not facts.is_file():  # else another process was faster
+            if not facts.is_file():
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)

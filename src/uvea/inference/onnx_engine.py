@@ -20,8 +20,16 @@ class OnnxNetwork:
         self._session = session
 
     def __call__(self, tiles: Tensor) -> Tensor:
-        """Logits of tiles (b, c, ...)."""
-        (logits,) = self._session.run(None, {"images": tiles.contiguous().numpy()})
+        """Logits of tiles (b, c, ...).
+
+        Raises:
+            RuntimeError: as torch does; a lack of memory is told by its words.
+        """
+        try:
+            (logits,) = self._session.run(None, {"images": tiles.contiguous().numpy()})
+        except Exception as error:
+            # Errors of ONNX Runtime are of kinds of its own, without a base in common but this.
+            raise RuntimeError(str(error)) from error
         return torch.from_numpy(logits)
 
 

@@ -60,10 +60,6 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that one call may be expected to take."""
 
 
-COMMON_POOL = (0, 0)
-"""Of torch's memory on a GPU: what any operation may use. A CUDA graph has a pool of its own."""
-
-
 @dataclass
 class Fit:
     """What has turned out to fit in memory; all images of a model share it."""
@@ -72,13 +68,16 @@ class Fit:
     """None: the plan's."""
 
     tiles: int | None = None
-    """Per call; None: not yet decided."""
+    """Per call, mirrored copies counted; None: there was memory for as many as were tried."""
 
     patches: int | None = None
     """Looked at together to settle a network; None: as many as usual."""
 
     said: bool = False
     """That a small image was too large to be seen at once."""
+
+    said_unmirrored: bool = False
+    """That mirroring was asked for and changes nothing."""
 
 
 Settle = Callable[[Iterable[Tensor]], Network]
@@ -96,6 +95,9 @@ class Engine:
     """How a network whose norms look at what they are given is settled on an image; None for one whose do not."""
     memory: int | None = None
     """Bytes of the processor that were free when networks were loaded; None: not known."""
+
+    free: Callable[[], int] | None = None
+    """Gives the bytes that are free on a GPU at the moment; None on a processor, where `memory` counts."""
 
     fit: Fit = field(default_factory=Fit, compare=False)
 
@@ -235,11 +237,14 @@ def segment_source(
         mask: whether the mask is wanted.
         probabilities: whether the probabilities are wanted.
         classes: whether the classes are wanted.
-        tell: told where memory is short and what is done about it.
+        tell: told where memory is short and what is done about it, and where mirroring does nothing.
 
     Raises:
         MemoryError: if not even the smallest tile fits, or the rows that tiles are put together in do not.
     """
+    if mirror and not plan.mirror_axes and not engine.fit.said_unmirrored:
+        engine.fit.said_unmirrored = True
+        tell("mirroring changes nothing: the plan of this model has no mirror_axes")
     settlers = [engine.settler(network) for network in networks]
     before = engine.fit.tile, engine.fit.tiles
     while True:
@@ -314,8 +319,7 @@ def _bands(
         least=adaptive or plan.norm not in ("instance", "group"),
     )
 
-    batch = Batch(_tiles_at_once(window, source.shape, plan, engine), tell)
-    before = batch.tiles
+    batch = Batch(_tiles_at_once(window, source.shape, plan, engine), tell, engine.fit.tiles)
     apart = adaptive and not (_is_small(source, plan) and len(window.tiles(source.shape)) == 1)
     # Slices are images of their own, each with its own statistics.
     for part, first in ((source.slice(i), i) for i in range(source.slices or 1)) if apart else ((source, 0),):
@@ -331,8 +335,7 @@ def _bands(
             return part.read(ranges, engine.device)
 
         for band in bands(runners, read, part.shape, window=window, batch=batch, slices=part.slices, maps=plan.maps):
-            if batch.tiles < before:
-                before = engine.fit.tiles = batch.tiles
+            engine.fit.tiles = batch.most
             yield first + band.index, band.rows, band.shares
 
 
@@ -468,25 +471,16 @@ def _room(shape: tuple[int, ...], *, on_disk: bool) -> NDArray[np.float32]:
 
 def _tiles_at_once(window: Window, shape: Sequence[int], plan: Plan, engine: Engine) -> int:
     """How many tiles go into one call: by pixels, and on a GPU by its free memory."""
-    if engine.fit.tiles is not None:
-        return engine.fit.tiles
     size, copies = window.size(shape), len(window.flips)
+    if engine.fit.tiles is not None:
+        return max(1, engine.fit.tiles // copies)
     fit = PIXELS_AT_ONCE.get(engine.device.type, PIXELS_AT_ONCE["cpu"]) // (prod(size) * copies)
     return max(1, int(min(fit, _calls(plan, engine, size) / copies)))
 
 
 def _calls(plan: Plan, engine: Engine, size: Sequence[int]) -> float:
     """How many tiles of a size one call may be expected to have memory for."""
-    free = engine.memory
-    if engine.device.type == "cuda":
-        # What torch keeps for later counts as used there, and is free to it; what a recorded step keeps is not.
-        kept = sum(
-            segment["total_size"] - segment["active_size"]
-            for segment in torch.cuda.memory_snapshot(include_traces=False)  # type: ignore[no-untyped-call]
-            if torch.device("cuda", segment["device"]) == _numbered(engine.device)
-            and tuple(segment["segment_pool_id"]) == COMMON_POOL
-        )
-        free = torch.cuda.mem_get_info(engine.device)[0] + kept
+    free = engine.memory if engine.free is None else engine.free()
     if free is None:
         return inf
     sizes = Sizes(
@@ -499,11 +493,6 @@ def _calls(plan: Plan, engine: Engine, size: Sequence[int]) -> float:
         residual=plan.block == "residual",
     )
     return MEMORY_SHARE * free / prediction_bytes(sizes, size)
-
-
-def _numbered(device: torch.device) -> torch.device:
-    """The same GPU by its number; "cuda" is the current one."""
-    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _smaller(tile: tuple[int, ...], used: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:

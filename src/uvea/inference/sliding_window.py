@@ -14,7 +14,7 @@ them, (k + maps, ...).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import product
 from math import ceil
 
 import numpy as np
@@ -88,8 +88,13 @@ class Batch:
     """How many tiles a network gets at once. It shrinks where memory turns out to be short, and stays so."""
 
     tiles: int
+    """Read together, mirrored copies not counted."""
+
     tell: Callable[[str], None] = field(default=lambda text: None)
     """Told when it shrinks."""
+
+    most: int | None = None
+    """Per call of a network, mirrored copies counted; None: all that were read together, with their copies."""
 
 
 class TileTooLarge(Exception):
@@ -128,7 +133,7 @@ def bands(
         read: gives the tiles.
         shape: spatial size that networks see, (y, x) or (z, y, x).
         window: how to cut it.
-        batch: tiles per call of a network, mirrored copies not counted.
+        batch: tiles per call of a network.
         slices: number of slices where the image has an axis in front of `shape`; tiles of several go
             into one batch.
         maps: channels of the networks, at the end, that are no classes: each is a sigmoid.
@@ -138,14 +143,18 @@ def bands(
     """
     tiles = window.tiles(shape)
     weights = _Weights()
-    places = ((index, tile) for index, tile in product(range(slices or 1), tiles))
+    places = list(product(range(slices or 1), tiles))
     blend: _Blend | None = None
-    while some := list(islice(places, batch.tiles)):
+    done = 0
+    while some := places[done : done + batch.tiles]:
         ranges = [
             (*(() if slices is None else (slice(index, index + 1),)), *(span.read for span in tile))
             for index, tile in some
         ]
-        found = _mean(networks, read(ranges), window.flips, batch, maps=maps)
+        found = _tried(networks, read, ranges, window.flips, batch, maps=maps)
+        if found is None:
+            continue
+        done += len(some)
         for (index, tile), shares in zip(some, found, strict=True):
             if len(tiles) == 1:
                 inside = shares[(slice(None), *(slice(0, n) for n in shape))]
@@ -299,42 +308,51 @@ class _Blend:
         return Band(self._slice, slice(self._start, self._start + height), self._rows[inside])
 
 
+def _tried(
+    networks: Sequence[Network],
+    read: Read,
+    ranges: Sequence[Range],
+    flips: Sequence[tuple[int, ...]],
+    batch: Batch,
+    *,
+    maps: int,
+) -> Tensor | None:
+    """Mean shares of tiles, (b, k, ...); where there is no memory for them, the batch shrinks and there are none."""
+    try:
+        return _mean(networks, read(ranges), flips, batch.most, maps=maps)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = _one_line(error)
+    # Outside of the handler, whose traceback keeps everything alive that did not fit.
+    torch.cuda.empty_cache()  # does nothing where no GPU is used
+    tried = len(ranges) * len(flips)
+    if batch.most is not None:
+        tried = min(tried, batch.most)
+    if tried == 1:
+        raise TileTooLarge(problem)
+    batch.most = ceil(tried / 2)
+    batch.tiles = max(1, batch.most // len(flips))
+    batch.tell(f"there is no memory for {tried} tiles at once: {batch.most} from now on, with the same result")
+    return None
+
+
 def _mean(
-    networks: Sequence[Network], tiles: Tensor, flips: Sequence[tuple[int, ...]], batch: Batch, *, maps: int
+    networks: Sequence[Network], tiles: Tensor, flips: Sequence[tuple[int, ...]], most: int | None, *, maps: int
 ) -> Tensor:
-    """Mean shares of tiles over networks and mirrored copies, (b, k, ...)."""
+    """Mean shares of tiles over networks and mirrored copies, (b, k, ...); networks get `most` of these at once."""
     turned = [[axis + 2 for axis in flip] for flip in flips]
     copies = tiles if len(turned) == 1 else torch.cat([tiles.flip(axes) if axes else tiles for axes in turned])
     total: Tensor | None = None
     for network in networks:
-        found = _run(network, copies, batch, maps)
+        parts = [_shares(network(part), maps) for part in torch.split(copies, most or len(copies))]
+        found = parts[0] if len(parts) == 1 else torch.cat(parts)
         for axes, part in zip(turned, found.chunk(len(turned)), strict=True):
             back = part.flip(axes) if axes else part
             total = back if total is None else total.add_(back)
     assert total is not None
     count = len(networks) * len(turned)
     return total.div_(count) if count > 1 else total
-
-
-def _run(network: Network, tiles: Tensor, batch: Batch, maps: int) -> Tensor:
-    """Shares of tiles; in two halves where there is no memory for all."""
-    problem = None
-    try:
-        return _shares(network(tiles), maps)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        problem = _one_line(error)
-    # Outside of the handler, whose traceback keeps everything alive that did not fit.
-    if tiles.device.type == "cuda":
-        torch.cuda.empty_cache()
-    if len(tiles) == 1:
-        raise TileTooLarge(problem)
-    half = ceil(len(tiles) / 2)
-    if half < batch.tiles:
-        batch.tiles = half
-        batch.tell(f"there is no memory for {len(tiles)} tiles at once: {half} from now on, with the same result")
-    return torch.cat([_run(network, part, batch, maps) for part in (tiles[:half], tiles[half:])])
 
 
 def _shares(logits: Tensor, maps: int) -> Tensor:

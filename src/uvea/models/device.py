@@ -25,6 +25,9 @@ DType = Literal["float32", "bfloat16"]
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Names of options in glibc's malloc.h."""
 
+_COMMON_POOL = (0, 0)
+"""Of torch's memory on a GPU: what any operation may use. A CUDA graph has a pool of its own."""
+
 _TRIAL_PIXELS = 2**15
 """A trial step is made on at most so many pixels: large enough to see the arithmetic, not the overhead. A GPU is done
 with that before the next kernel is asked for, so there the whole batch is timed."""
@@ -137,7 +140,7 @@ def describe_machine(device: torch.device | None = None) -> Machine:
     name, memory = None, None
     if device is not None and device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        memory = torch.cuda.mem_get_info(device)[0]
+        memory = free_on_gpu(device)
     elif device is not None and device.type == "mps":
         name, memory = "Apple GPU", int(torch.mps.recommended_max_memory())
     return Machine(
@@ -146,6 +149,23 @@ def describe_machine(device: torch.device | None = None) -> Machine:
         processor=_processor(),
         accelerator=name,
         accelerator_memory_bytes=memory,
+    )
+
+
+def free_on_gpu(device: torch.device) -> int:
+    """Memory that this process can still get on a GPU of NVIDIA: what is free there, and what torch keeps for later.
+
+    What a recorded step keeps is not free to others.
+    """
+    free = int(torch.cuda.mem_get_info(device)[0])
+    if torch.cuda.get_allocator_backend() != "native":
+        return free  # CUDA itself keeps memory then, and torch cannot say how much
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return free + sum(
+        segment["total_size"] - segment["active_size"]
+        # With its traces, of which there are none unless somebody asks for them: torch 2.10 cannot leave them out.
+        for segment in torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+        if segment["device"] == number and tuple(segment["segment_pool_id"]) == _COMMON_POOL
     )
 
 

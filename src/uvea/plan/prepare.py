@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from uvea.arrays.labels import LARGEST_ID, LabelMap
 from uvea.arrays.normalize import normalize
 from uvea.arrays.resample import resample_image, resample_labels
+from uvea.datasets.survey import CaseFacts
 from uvea.errors import DatasetError, ImageError, ShapeError
 from uvea.images.format import MAX_PIXELS
 from uvea.images.image import IN_MILLIMETRES, Image
@@ -99,7 +100,7 @@ def encode_mask(mask: Image, labels: LabelMap, *, where: str) -> NDArray[np.int1
     return encoded
 
 
-def grid_of(image: Image, plan: Plan) -> tuple[int, ...]:
+def grid_of(image: Image | CaseFacts, plan: Plan) -> tuple[int, ...]:
     """Spatial size of an image at the plan's spacing; its own size where there is nothing to resample.
 
     A volume that is predicted slice by slice keeps its number of slices.

@@ -136,6 +136,7 @@ def train(
     seconds_left: Callable[[], float] | None = None,
     autocast: Callable[[], AbstractContextManager[object]],
     clip: float,
+    validation_seconds: float | None = None,
 ) -> Progress:
     """Train until `progress.steps` are done; a loaded `progress` is continued.
 
@@ -149,6 +150,8 @@ def train(
             it: validations may be few. A resumed run keeps the number it had.
         autocast: makes the context in which the network runs forward.
         clip: largest norm of the gradient.
+        validation_seconds: where a run goes back to an earlier state of its own: what a validation took. The number
+            of steps that it has by then is corrected on. None: the run is a new one, or a resumed one.
 
     Returns:
         The final progress.
@@ -161,11 +164,11 @@ def train(
     started = time.perf_counter() - progress.seconds
     if progress.steps is not None and progress.every is None:
         progress.every = max(1, math.ceil(progress.steps / INTERVALS))
-    corrected = seconds_left is not None and progress.steps is None
+    corrected = seconds_left is not None and (progress.steps is None or validation_seconds is not None)
     probe_seconds = PROBE_SHARE * seconds_left() if seconds_left else 0.0
     probed: list[float] = []
     smooth = None if progress.smooth is None else torch.tensor(progress.smooth)
-    total, pace, cost_of_validation = torch.tensor(progress.loss_sum), _Pace(), 0.0
+    total, pace, cost_of_validation = torch.tensor(progress.loss_sum), _Pace(), validation_seconds or 0.0
     seen: list[Tensor] = []
     told = progress.smooth
     work = work_of(
@@ -230,7 +233,7 @@ def train(
             if just_probed:
                 assert seconds_left is not None
                 _fix_steps(progress, seconds_left(), statistics.median(probed[len(probed) // 2 :]), cost_of_validation)
-            elif corrected and seconds_left is not None:
+            elif corrected and pace.known and seconds_left is not None:
                 _correct_steps(progress, seconds_left(), pace.seconds(), cost_of_validation)
             total = torch.zeros(())
             progress.counted = 0
@@ -249,7 +252,7 @@ def train(
             )
             save(is_best)
         else:
-            if corrected and seconds_left is not None and _between(progress):
+            if corrected and pace.known and seconds_left is not None and _between(progress):
                 _correct_steps(progress, seconds_left(), pace.seconds(), cost_of_validation, least=1)
             if hooks.keep(progress):
                 save(False)
@@ -313,6 +316,11 @@ class _Pace:
         if done:
             self._last.extend([statistics.fmean(self._begun)] * len(self._begun))
             self._begun.clear()
+
+    @property
+    def known(self) -> bool:
+        """Whether a step was seen to its end."""
+        return bool(self._last)
 
     def seconds(self) -> float:
         return statistics.fmean(self._last)

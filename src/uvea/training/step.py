@@ -9,7 +9,7 @@ Neither waits for the device. A step that finds no memory is taken again with le
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -345,14 +345,19 @@ class _Aside:
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """Record as a CUDA graph; see `Record`."""
-        graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        graph, usual, pool = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.graph_pool_handle()
         try:
             # Only this thread is watched: another one makes batches meanwhile.
-            with torch.cuda.graph(graph, stream=self._of(usual.device), capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool, stream=self._of(usual.device), capture_error_mode="thread_local"):
                 result = work()
         except BaseException:
             # Where the end of a recording raises, its stream is still the current one.
             torch.cuda.set_stream(usual)
+            # And memory that two streams use, such as that of batches, is given back by nobody until the recording has
+            # ended; torch ends it before it raises since its pull request 180395, and then says so here. The pool
+            # itself is left alone: torch gives it back since 190348, and twice would end the process.
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
             raise
         return graph.replay, result
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import nn
 
+from uvea.datasets.names import listed
 from uvea.durable import write_text
 from uvea.errors import ModelError, OutputError, PlanError, ShapeError
 from uvea.images import read
@@ -26,13 +27,21 @@ from uvea.inference.segment import Engine, Segmented, segment_source
 from uvea.inference.sliding_window import Network
 from uvea.inference.source import Source, source_of
 from uvea.models.build import build_network
-from uvea.models.device import Precision, choose_precision, describe_machine, find_device, keep_large_blocks
+from uvea.models.device import (
+    Precision,
+    choose_precision,
+    describe_machine,
+    find_device,
+    free_on_gpu,
+    keep_large_blocks,
+)
 from uvea.models.fold import fold_batch_norm
 from uvea.models.settle import settler
 from uvea.models.weights import check_weights, load_weights
 from uvea.objects.postprocess import clean
 from uvea.plan.plan import Plan
 from uvea.workflows.events import Listener, Message, silent
+from uvea.workflows.kept import Kept
 from uvea.workflows.objects import Found, Grid, find_objects
 from uvea.workflows.postprocessing import Postprocessing, of_model
 from uvea.workflows.strict import bounded
@@ -148,7 +157,8 @@ class Model:
     ) -> Segmented:
         """Mask or probabilities, or both, of an image of spatial size `shape`, in one pass over its tiles.
 
-        Objects need the grid of the image, see `objects_of`, and the probabilities of all of it in memory.
+        Objects and cleaning need the grid of the image, see `objects_of`; objects also the probabilities of all of it
+        in memory.
         """
         of_objects = self.plan.task == "objects"
         found = segment_source(
@@ -168,7 +178,8 @@ class Model:
             return replace(found, mask=ids[None])
         if found.mask is not None and self.after.cleaning:
             labels = self.plan.labels.encode(found.mask)
-            return replace(found, mask=self.plan.labels.decode(clean(labels, self.after.cleaning)))
+            cleaned = clean(labels, self.after.cleaning, timed=grid is not None and grid.timed)
+            return replace(found, mask=self.plan.labels.decode(cleaned))
         return found
 
 
@@ -210,6 +221,7 @@ def load(
     spaces = [one for one in space.folds() if one.weights.exists()]
     if not spaces:
         raise ModelError(f"{path} has no weights yet", hint=f"let the training finish: `uvea train --resume {path}`")
+    _say_what_is_missing(space, spaces, listen)
     networks: list[nn.Module] = []
     for one in spaces:
         with torch.device(
@@ -231,6 +243,26 @@ def load(
         engine=engine_for(precision, where),
         after=after,
     )
+
+
+def _number_of(one: Workspace, space: Workspace) -> int:
+    """Of the split that a fold of `space` was trained on, from 0."""
+    name = one.folder.name.removeprefix("fold_")
+    return int(name) - 1 if one != space and name.isdecimal() else 0
+
+
+def _say_what_is_missing(space: Workspace, spaces: Sequence[Workspace], listen: Listener) -> None:
+    """Say it where folds of a cross-validation have no weights: the mean of fewer networks is another one."""
+    folds = space.folds()
+    with suppress(ModelError):  # a model may have come without its run
+        count = len(Kept.load(space.run_facts).splits)
+        folds += [space.fold(number) for number in range(1, count + 1)] if count > 1 else []
+    missing = {one.folder.name for one in folds} - {one.folder.name for one in spaces}
+    if missing:
+        used = f"the mean of {len(spaces)} of {len(spaces) + len(missing)} networks is used"
+        # Whoever predicts files is warned that the training has not ended; once is enough.
+        level: Literal["info", "warning"] = "info" if space.unfinished() else "warning"
+        listen(Message(f"{space.folder} has no weights of {listed(sorted(missing))}: {used}", level))
 
 
 def _kept_choice(space: Workspace, plan: Plan, network: nn.Module, device: torch.device) -> Precision:
@@ -287,8 +319,9 @@ def _in_other_engine(
         )
     cpu = torch.device("cpu")
     found: list[Network] = []
-    for number, (one, network) in enumerate(zip(spaces, networks, strict=True)):
+    for one, network in zip(spaces, networks, strict=True):
         if int8:
+            number = _number_of(one, space)
             found.append(int8_network(one, number, network.eval(), plan, run=space, listen=listen))
         elif engine == "openvino":
             found.append(openvino_network(one, network.eval(), plan, listen=listen))
@@ -325,6 +358,7 @@ def engine_for(precision: Precision, device: torch.device) -> Engine:
         autocast=autocast,
         settler=partial(settler, autocast=autocast),
         memory=describe_machine().memory_bytes,
+        free=partial(free_on_gpu, device) if device.type == "cuda" else None,
     )
 
 

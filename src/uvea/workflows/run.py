@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from uvea.datasets.case import Case
-from uvea.datasets.survey import Survey
+from uvea.datasets.survey import CaseFacts, Survey
 from uvea.plan.plan import Plan
 from uvea.workflows.events import Listener
 from uvea.workflows.kept import Kept
@@ -24,11 +24,19 @@ class Run:
     grids: Mapping[str, Grid]
     """Axes and spacing of each image."""
 
+    facts: Mapping[str, CaseFacts]
+    """What was measured of each case."""
+
     kept: Kept
     """What the run was begun with: where the data is, what was said and found about it, the splits."""
 
     device: torch.device
     listen: Listener
+
+
+def facts_of(survey: Survey) -> dict[str, CaseFacts]:
+    """What was measured of every case, by its name."""
+    return {fact.name: fact for fact in survey.facts}
 
 
 def grids_of(survey: Survey) -> dict[str, Grid]:

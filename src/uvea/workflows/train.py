@@ -7,7 +7,6 @@ says. Read it top to bottom to see what a training is.
 """
 
 import json
-import os
 import platform
 import time
 import traceback
@@ -35,7 +34,7 @@ from uvea.datasets.case import DataOptions
 from uvea.datasets.discover import NO_OPTIONS
 from uvea.datasets.names import listed
 from uvea.datasets.split import Split
-from uvea.datasets.survey import read_image, read_mask
+from uvea.datasets.survey import CaseFacts, read_image, read_mask
 from uvea.errors import ModelError, PlanError, is_out_of_memory
 from uvea.evaluation import CaseScore, summarise, write_csv
 from uvea.models.build import build_network
@@ -47,7 +46,7 @@ from uvea.models.weights import load_weights, save_weights, weights_hash
 from uvea.objects.targets import targets
 from uvea.plan.budget import Budget
 from uvea.plan.plan import Plan
-from uvea.plan.prepare import prepare_image, prepare_mask
+from uvea.plan.prepare import grid_of, prepare_image, prepare_mask
 from uvea.training.average import Average
 from uvea.training.checkpoint import Packed, pack, unfit, unpack
 from uvea.training.loop import Hooks, LossError, Progress
@@ -58,6 +57,7 @@ from uvea.training.schedule import Schedule
 from uvea.training.step import Batch, leaving
 from uvea.training.weight_map import border_weights
 from uvea.workflows.check import read_again
+from uvea.workflows.crew import most_workers
 from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.events import Progress as Told
 from uvea.workflows.interruption import graceful
@@ -67,7 +67,7 @@ from uvea.workflows.objects import pooled
 from uvea.workflows.plan import data_hash, split_hash
 from uvea.workflows.plan import plan as make_plan
 from uvea.workflows.postprocessing import Postprocessing
-from uvea.workflows.run import Run, grids_of
+from uvea.workflows.run import Run, facts_of, grids_of
 from uvea.workflows.validation import (
     Truths,
     cleaned_scores,
@@ -93,6 +93,10 @@ ENDING_SECONDS = 4.0
 
 CACHE_SHARE = 0.4
 """Prepared cases larger than this share of the free memory are kept in files."""
+
+PREPARING = 6
+"""Memory that is needed while a case is prepared, in its size when that is done: as read, as float32, resampled,
+normalised, and what is on the way between these. Not measured."""
 
 DEVICE_SHARE = 0.15
 """Prepared cases that take no more than this share of an accelerator's free memory are kept there."""
@@ -219,6 +223,7 @@ def train(
             plan=report.plan,
             cases={case.name: case for case in report.check.dataset.cases},
             grids=grids_of(report.check.survey),
+            facts=facts_of(report.check.survey),
             kept=kept,
             device=find_device(device),
             listen=listen,
@@ -260,6 +265,7 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
             plan=plan,
             cases={case.name: case for case in dataset.cases},
             grids=grids_of(survey),
+            facts=facts_of(survey),
             kept=kept,
             device=find_device(kept.device),
             listen=listen,
@@ -373,6 +379,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
         listen(Message(f"{label} continues after step {progress.step}"))
     if trouble:
         listen(Message(trouble, "warning"))
+    resumed = progress.steps is not None
 
     engine = engine_for(precision, run.device)
     truths = Truths(run, cached)
@@ -423,6 +430,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
         if packed is None:
             save(progress, False)  # a full disk is met before the work, and there is always a state to go back to
         ended = False
+        validation_seconds: float | None = None
         while not ended:
             make = _batches(training, plan, precision, run.device, redrawn=progress.redrawn)
             try:
@@ -453,6 +461,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
                         seconds_left=seconds_left if ends is not None else None,
                         autocast=engine.autocast,
                         clip=plan.clip,
+                        validation_seconds=validation_seconds,
                     )
                 ended = True
             except LossError as error:
@@ -462,6 +471,8 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
                     listen(Message(trouble, "warning"))
                 good = unpack(packed, placed, optimizer, average)
                 progress = _go_back(run, training, error, replace(good, redrawn=progress.redrawn))
+                if not resumed:
+                    validation_seconds = scoring_seconds[0] * len(watched)
         asked.check()
     save_weights(space.last, current())
     if not space.weights.exists():
@@ -524,11 +535,9 @@ def _kept_precision(packed: Packed | None, device: torch.device) -> Precision | 
 
 def _cache(run: Run, names: Sequence[str]) -> dict[str, TrainingCase]:
     """Read and prepare all cases; in files where memory is short."""
-    plan = run.plan
-    grid = plan.fingerprint.shape_median
-    size = len(names) * prod(grid) * (4 * plan.channels + (4 if plan.task == "objects" else 2))
-    free = describe_machine().memory_bytes
-    folder = run.space.cache if size > CACHE_SHARE * free else None
+    plan, machine = run.plan, describe_machine()
+    sizes = [_prepared_bytes(run.facts[name], plan) for name in names]
+    folder = run.space.cache if sum(sizes) > CACHE_SHARE * machine.memory_bytes else None
 
     def prepare(name: str) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
         case = run.cases[name]
@@ -544,10 +553,17 @@ def _cache(run: Run, names: Sequence[str]) -> dict[str, TrainingCase]:
         prepare,
         classes=plan.classes,
         folder=folder,
-        workers=os.cpu_count() or 1,
+        workers=most_workers(len(names), workers=machine.cores, bytes_each=PREPARING * max(sizes)),
         advance=lambda done, total: run.listen(Told("preparing the images", done, total)),
     )
     return {case.name: case for case in cases}
+
+
+def _prepared_bytes(fact: CaseFacts, plan: Plan) -> int:
+    """What image and labels of a case take once they are prepared."""
+    if len(fact.axes) < plan.dims:
+        return 0  # refused when it is read
+    return prod(grid_of(fact, plan)) * (4 * plan.channels + (4 if plan.task == "objects" else 2))
 
 
 def _as_trained(case: TrainingCase, plan: Plan) -> list[TrainingCase]:
