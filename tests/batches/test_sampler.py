@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvea.batches.sampler import IGNORE, REMEMBERED, TrainingCase, crop, remember_positions, sampler
@@ -50,6 +50,20 @@ def test_a_batch_depends_on_seed_and_step_alone():
     assert any((first(step)[0] != other(step)[0]).any() for step in range(3))
 
 
+def test_foreground_comes_from_other_cases_where_there_is_none():
+    """Two of forty have a class: asked for in each patch, these two alone are shown; asked for in half, all are."""
+    cases = [case(str(i), (4, 4), value=i, foreground=[(i, 0)] if i < 2 else []) for i in range(40)]
+
+    def shown(foreground):
+        draw = sampler(cases, (4, 4), 8, foreground=foreground, seed=1)
+        return [value for step in range(50) for value in draw(step)[0][:, 0, 0, 0].tolist()]
+
+    assert set(shown(1.0)) == {0, 1}
+    half = shown(0.5)
+    assert set(half) == set(range(40)) and 0.4 < sum(value < 2 for value in half) / len(half) < 0.65
+    assert set(shown(0.0)) == set(range(40))
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (3, 30, 30)])
 def test_the_asked_share_of_patches_shows_foreground(shape):
     """One foreground pixel far from the middle: with a share of 1 each patch shows it, with 0 few do."""
@@ -91,6 +105,7 @@ def test_what_lies_outside_is_reflected_and_ignored():
     assert known.tolist() == [[IGNORE, IGNORE, 1, 1, 1, IGNORE, IGNORE]]
 
 
+@settings(deadline=None)
 @given(
     shape=st.lists(st.integers(1, 12), min_size=2, max_size=3),
     data=st.data(),

@@ -190,6 +190,52 @@ def test_five_cases_are_too_few_to_rule_out_chance():
     assert "unlikely to be chance. With fewer than 50 cases the interval is rough." in six.sentence()
 
 
+def test_cases_that_tie_do_not_count_among_those_that_show_a_difference():
+    """Of sixty cases four gain and the rest tie: four heads in a row are no surprise; six of them are."""
+    tied = [0.5] * 60
+    four = compared(tied, [0.6, 0.61, 0.62, 0.63, *tied[4:]])
+    assert (four.n_differing, four.includes_zero, four.too_few) == (4, False, True)
+    assert four.sentence().endswith("4 of 60 cases differ, too few to tell the difference from chance.")
+    assert "unlikely to be chance" in compared(tied, [0.6, 0.61, 0.62, 0.63, 0.64, 0.65, *tied[6:]]).sentence()
+
+
+def test_groups_that_tie_do_not_count_either():
+    """Slices of patient p gain and lose the same: one of three patients has no difference."""
+    found = compared([0.5] * 4, [0.75, 0.25, 0.75, 0.75], groups="ppqr")
+    assert (found.difference.n, found.n_differing) == (3, 2)
+
+
+def test_missing_the_hard_cases_is_not_called_better():
+    """B is nearer by 1 in the 20 cases that it finds, and misses the other 40."""
+    first = [5.0 + 0.1 * case for case in range(60)]
+    second = [distance - 1 for distance in first[:20]] + [math.inf] * 40
+    found = compared(first, second, metric=HD95)
+    assert found.contradicted and not found.includes_zero
+    assert "unlikely to be chance" not in found.sentence()
+    assert "20 cases where both are finite; over all 60 cases, A is better in 40, B in 20." in found.sentence()
+    swapped = compared(second, first, metric=HD95).sentence()
+    assert "over all 60 cases, B is better in 40, A in 20." in swapped
+    fewer = compared([math.inf] * 3 + first[3:], second[:20] + [distance - 1 for distance in first[20:]], metric=HD95)
+    assert not fewer.contradicted and "unlikely to be chance" in fewer.sentence()
+
+
+def test_another_reference_is_refused_where_counts_tell():
+    """The same case with 5 and with 6 pixels of a class, or with 20 and with 21 that count; another name of a class."""
+
+    def one(name="cell", **counts):
+        return [Row("a", {"dice": 0.5, **counts}, class_name=name)]
+
+    with pytest.raises(DatasetError, match="'a' has 5 reference pixels of 'cell' in A, 6 in B"):
+        compare(one(tp=3, fn=2), one(tp=4, fn=2), metric=DICE)
+    counts = {"tp": 3, "fp": 1, "fn": 2, "tn": 14}
+    with pytest.raises(DatasetError, match="'a' has 20 pixels that count in A, 21 in B"):
+        compare(one(**counts), one(**counts | {"tn": 15}), metric=DICE)
+    with pytest.raises(DatasetError, match=r"class 1 is 'cell' in A, 'wall' in B\n.*--labels"):
+        compare(one(), one("wall"), metric=DICE)
+    assert compare(one(**counts), one(tp=4, fp=0, fn=1, tn=15), metric=DICE)
+    assert compare(one(**counts), one(tp=9), metric=DICE)
+
+
 def test_equal_tables_are_said_to_be_equal():
     """Also where the last bit differs."""
     found = compared([0.3, 0.5], [0.1 + 0.2, 0.5])

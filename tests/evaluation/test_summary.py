@@ -212,6 +212,20 @@ def test_intervals_over_few_of_many_cases_come_with_a_warning():
     assert summarise(grouped).warnings == ()
 
 
+def test_classes_that_no_reference_has_come_with_the_mean_of_the_others():
+    """Class 1 at .5, and classes 2 and 3 nowhere but for a false alarm: 1 and 1/2 by rule, and the mean is 2/3."""
+    empty, alarm = (0, 0, 0), (0, 3, 0)
+    counts = {1: [(1, 1, 1), (1, 1, 1)], 2: [empty, empty], 3: [empty, alarm]}
+    rows = [row(case, *counts[label][place], label=label) for place, case in enumerate("ab") for label in counts]
+    summary = summarise(rows)
+    assert summary.dice.mean == pytest.approx(2 / 3)
+    assert summary.warnings[0] == (
+        "no reference has 'class 2', 'class 3', which count as 1 where the prediction has none either: "
+        "mean Dice without these 2 classes is 0.500"
+    )
+    assert len(summarise([one for one in rows if one.label == 1]).warnings) == 1
+
+
 def test_the_summary_file_is_json_that_others_can_read(tmp_path):
     """Infinity is a string, what is not defined is null, and every metric comes with its convention."""
     rows = [row("a", 0, 0, 3, hd=math.inf), row("b", 3, 0, 0, hd=1.0)]

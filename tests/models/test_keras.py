@@ -203,6 +203,17 @@ def test_settings_that_are_not_supported_are_refused_with_the_layer(tmp_path, la
         read_changed(tmp_path, lambda config: layer_of(config, layer)["config"].update(change))
 
 
+def test_a_function_that_keras_changed_is_refused_where_it_is_the_old_one(tmp_path):
+    """hard_sigmoid rises by 1/5 in Keras 2, by 1/6 in Keras 3, which this file is of unless it says otherwise."""
+
+    def harden(config):
+        layer_of(config, "conv2d_1")["config"]["activation"] = "hard_sigmoid"
+
+    read_changed(tmp_path, harden)
+    with pytest.raises(ModelError, match=r"conv2d_1 has the activation hard_sigmoid of Keras 2\.15\.0"):
+        read_changed(tmp_path, harden, metadata__json=json.dumps({"keras_version": "2.15.0"}).encode())
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

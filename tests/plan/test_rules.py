@@ -229,6 +229,26 @@ def test_isotropic_volumes_get_cubes(plan):
     assert set(made.strides) == {(2, 2, 2)}
 
 
+def test_flat_volumes_are_seen_across_at_every_level(plan):
+    """Twelve slices of cubes can be halved twice, 160 pixels four times: the plane has kernels of 3 to the bottom."""
+    made = plan(axes="zyx", shape=(12, 160, 160), unit="px")
+    assert (1, 2, 2) in made.strides
+    assert {kernel[1:] for kernel in made.kernels} == {(3, 3)}
+
+
+@pytest.mark.parametrize("shape", [(8, 2400, 2400), (12, 4000, 4000), (9, 9000, 30), (16, 5000, 5000)])
+def test_patches_of_flat_and_wide_stacks_fit_the_budget(plan, shape):
+    """An axis of eight pixels is not shortened any more, so that the others must be."""
+    made = plan(axes="zyx", shape=shape, unit="px")
+    assert len(made.patch) == 3 and prod(made.patch) <= 64 * 64 * 32
+
+
+def test_slices_from_the_side_of_a_body_are_not_turned(plan):
+    """Of sagittal slices, left and right lie in no slice: what is left are a head and a front."""
+    made = plan(axes="zyx", shape=(5, 300, 300), unit="mm", spacing=(8.0, 1.0, 1.0), left_right_axis=0)
+    assert (made.dims, made.mirror_axes, made.rotation, made.rotate90) == (2, (), 30.0, False)
+
+
 def test_equal_spacings_are_left_as_they_are_and_different_ones_brought_to_their_median(plan):
     """Resampling costs detail, so it is done where it must be."""
     assert plan(unit="um", spacing=(0.5, 0.5)).spacing is None
@@ -311,7 +331,7 @@ BODY = {"axes": "zyx", "shape": (64, 64, 64), "unit": "mm"}
         ({**BODY, "left_right_axis": 2, "mirror_pairs": (("class 1", "class 2"),)}, ()),
         ({**BODY, "left_right": True}, ()),
         ({**BODY, "shape": (4, 64, 64), "left_right_axis": 2}, (1,)),
-        ({**BODY, "shape": (4, 64, 64), "left_right_axis": 0}, (0, 1)),
+        ({**BODY, "shape": (4, 64, 64), "left_right_axis": 0}, ()),
     ],
 )
 def test_left_and_right_are_never_mirrored_where_they_are_different_labels(plan, changes, axes):

@@ -3,6 +3,7 @@
 import gc
 import math
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,13 +37,16 @@ def row(case, dice, *, label=1, **changes):
 
 
 def summary_of(**changes):
-    """Two foreground classes, one of them with a missed case and two false alarms."""
+    """Two foreground classes, one of them with a missed case and two false alarms; over groups, means are others."""
     figures = {
-        "dice": MetricFigures(
-            n=5, mean=0.5, mean_present=0.4, pooled=0.3, mean_groups=0.25, sd=0.125, low=0.375, high=0.625
-        ),
+        "dice": MetricFigures(n=5, mean=0.5, mean_present=0.4, pooled=0.3, sd=0.125, low=0.375, high=0.625),
         "hd95": MetricFigures(n=5, mean=math.inf, n_infinite=1, mean_finite=2.5),
     }
+    if changes.get("groups"):
+        figures["dice"] = replace(figures["dice"], mean=0.25, mean_groups=0.5)
+        figures["hd95"] = replace(
+            figures["hd95"], mean_groups=math.inf, mean_groups_finite=4.0, low_finite=3.0, high_finite=5.0
+        )
     empty = {"n_both_empty": 0, "n_missed": 0, "n_false_alarm": 0}
     classes = [
         ClassFigures(label=0, class_name="background", n=5, metrics={}, **empty),
@@ -111,11 +115,34 @@ def test_the_result_is_said_in_a_sentence(written):
 
 
 def test_one_class_is_named_in_the_result(written):
-    """There is no mean over classes, and groups are the unit."""
-    (one,) = summary_of().classes[2:]
+    """There is no mean over classes."""
+    (one,) = summary_of(groups=3).classes[2:]
     text = written(summary=summary_of(classes=[one], foreground={}, groups=3)).text
-    assert "Mean Dice of “tumour” is 0.500 over 5 cases of 3 groups, 95 % interval 0.375 to 0.625." in text
-    assert "By group" in text
+    assert "Mean Dice of “tumour” is 0.500 over 3 groups of 5 cases, 95 % interval 0.375 to 0.625." in text
+
+
+def test_with_groups_every_mean_is_the_one_that_the_interval_is_of(written):
+    """Over cases .25, over groups .5: the sentence, the table and the diamond show the latter; so with ∞ aside."""
+    (one,) = summary_of(groups=3).classes[2:]
+    page = written(summary=summary_of(classes=[one], foreground={}, groups=3), rows=[row("a", 0.9, label=2)])
+    assert '<b>0.500</b></td><td class="number">0.375 to 0.625<' in page.html
+    assert page.html.count("mean 0.500") == 1 and "mean 0.250" not in page.html
+    assert ">0.250</td></tr>" in page.html and "Over cases" in page.text
+    assert "SD is the standard deviation over groups." in page.text
+    assert "1 at ∞, others 4 (3 to 5)" in page.text
+    led = written(summary=summary_of(classes=[one], foreground={}, groups=3), rank_by="hd95", overwrite=True)
+    assert "is ∞ mm over 3 groups of 5 cases, 4 mm without the 1 at ∞, 95 % interval 3 to 5 mm." in led.text
+
+
+def test_the_cases_that_a_mean_is_over_are_counted(written):
+    """V_rand is not defined without cells: three of ten cases have one."""
+    (one,) = summary_of().classes[2:]
+    few = replace(one, n=10, metrics={"dice": MetricFigures(n=3, mean=0.5)})
+    page = written(summary=summary_of(cases=10, classes=[few], foreground={}))
+    assert "is 0.500 over 3 of 10 cases." in page.text
+    assert "3 of 10</td>" in page.html
+    grouped = written(summary=summary_of(cases=10, classes=[few], foreground={}, groups=2), overwrite=True)
+    assert "is 0.500 over the groups of 3 of 10 cases." in grouped.text
 
 
 def test_a_metric_that_is_a_mean_is_not_called_mean_twice(written):
@@ -128,7 +155,7 @@ def test_a_metric_that_is_a_mean_is_not_called_mean_twice(written):
 def test_every_convention_has_its_column(written):
     """Values that are worked out elsewhere are shown, none made up."""
     html = written(summary=summary_of(groups=2)).html
-    for value in ("<b>0.500</b>", "0.375 to 0.625", ">0.400<", ">0.300<", ">0.250<", ">0.125<", "<b>∞</b>", ">2.500<"):
+    for value in ("<b>0.500</b>", "0.375 to 0.625", ">0.400<", ">0.300<", ">0.250<", ">0.125<", "<b>∞</b>", ">4 <"):
         assert value in html
 
 

@@ -113,7 +113,18 @@ def test_distances_have_an_axis_of_their_own():
     assert [tick.text for tick in strip.x_ticks] == ["0", "5", "10", "15", "20"]
     assert row.dots[1].x == pytest.approx(strip.left + 0.9 * (strip.right - strip.left), abs=0.1)
     assert row.beyond == "1 at ∞"
-    assert strip.description == "HD. cell: 2 values from 3.000 to 18 and 1 infinite."
+    assert strip.description == "HD. cell: 2 values from 3 to 18 and 1 infinite."
+
+
+def test_a_row_of_infinite_values_stays():
+    """A class that is missed in every case is the worst of all; alone, it has an axis all the same."""
+    strip = draw_strip({"cell": [("a", 3.0)], "wall": [("a", math.inf), ("b", math.inf)]}, quantity="HD", share=False)
+    assert [(row.label, len(row.dots), row.median is None, row.beyond) for row in strip.rows] == [
+        ("cell", 1, False, ""),
+        ("wall", 0, True, "2 at ∞"),
+    ]
+    assert strip.description == "HD. cell: 1 values from 3 to 3; wall: 2 infinite."
+    assert draw_strip({"wall": [("a", math.inf)]}, quantity="HD", share=False).rows[0].beyond == "1 at ∞"
 
 
 def test_a_difference_may_be_negative():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from skimage.color import rgb2lab
 
 from uvea.reports.overlays import (
     CLASS_COLOURS,
@@ -48,9 +49,18 @@ def test_labels_have_a_solid_rim_on_clear_ground():
     assert tuple(drawn[2, 2, :3]) == CLASS_COLOURS[0]
 
 
-def test_ten_classes_have_ten_colours():
-    """More classes than the safe palette has still differ."""
-    assert len({class_colour(number) for number in range(1, 11)}) == 10
+def test_thirty_classes_can_be_told_apart():
+    """The first seven stay; none of thirty is nearer to another, or to gray, than two of the seven are in CIELAB."""
+    assert tuple(class_colour(number) for number in range(1, 8)) == CLASS_COLOURS
+    colours = np.array([IGNORED, *(class_colour(number) for number in range(1, 31))], np.uint8)
+    for places, least in ((colours.astype(float), 30), (rgb2lab(colours), 26)):
+        apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+        assert apart[~np.eye(31, dtype=bool)].min() > least
+
+
+def test_any_number_of_classes_has_colours():
+    """Beyond those that there are, they are used again."""
+    assert all(len(class_colour(number)) == 3 for number in (31, 500, 70_000))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64, bool])

@@ -36,11 +36,37 @@ def test_values_are_shown_as_a_reader_expects(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.9, "0.900"), (np.float32(1), "1.000"), (3, "3"), (float("nan"), "–"), (None, "–")]
+    ("value", "text"),
+    [
+        (0.9, "0.900"),
+        (np.float32(1), "1.000"),
+        (0.0, "0.000"),
+        (0.00012, "0.00012"),
+        (3, "3"),
+        (float("nan"), "–"),
+        (None, "–"),
+    ],
 )
 def test_scores_have_three_decimals(value, text):
     """Figures below each other can be compared."""
     assert scored(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0004, "0.0004"),
+        (0.01234, "0.0123"),
+        (9.9999, "10"),
+        (-2.345, "-2.35"),
+        (999.7, "1,000"),
+        (12345.6, "12,346"),
+        (float("inf"), "∞"),
+    ],
+)
+def test_what_is_no_score_has_three_digits(value, text):
+    """A distance of 0.0004 mm is not 0."""
+    assert scored(value, "distance") == text
 
 
 def test_an_existing_page_is_kept_unless_told_otherwise(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from uvea.errors import DatasetError, OutputError
+from uvea.evaluation.table import CaseScore, write_csv
 from uvea.images import Image, write
 from uvea.workflows.compare import compare_files
 from uvea.workflows.evaluate import IncompleteError, evaluate
@@ -127,6 +128,35 @@ def test_the_means_shown_are_those_whose_difference_is_shown(folders):
     result = compare_files(*paths, reference=folders / "reference", groups=groups, metrics=["recall"])
     assert result.means == ((0.25, pytest.approx((0.75 + 0.5) / 2)),)
     assert result.comparisons[0].difference.mean == pytest.approx(result.means[0][1] - result.means[0][0])
+
+
+def test_a_unit_is_shown_only_where_both_say_it(folders, tmp_path):
+    """Without the summary beside it, the distances of one could be in another unit; Dice has none."""
+    for name in "ab":
+        evaluate(folders / name, folders / "reference", out=tmp_path / f"s{name}", report=False)
+    paths, said = (tmp_path / "sa", tmp_path / "sb"), []
+    assert compare_files(*paths).warnings == ()
+    (tmp_path / "sb" / "summary.json").unlink()
+    result = compare_files(*paths, listen=said.append)
+    assert {found.unit for found in result.comparisons} == {""}
+    assert result.warnings == (
+        "nobody wrote down how sb was scored: its unit and tolerance are not known, and HD95, NSD may differ in them",
+    )
+    assert result.warnings[0] in result.table() and result.warnings[0] in [str(one.text) for one in said]
+    assert compare_files(*paths, metrics=["dice"]).warnings == ()
+
+
+def test_volume_differences_are_shown_as_what_is_compared(tmp_path):
+    """Of +10 and -10 against 4 and 4 the means are 10 and 4, as far as they are from zero: 6 nearer."""
+    for name, values in (("a", (10.0, -10.0)), ("b", (4.0, 4.0))):
+        rows = [
+            CaseScore(case=case, group=None, label=1, class_name="organ", flag="", values={"volume_difference": value})
+            for case, value in zip("xy", values, strict=True)
+        ]
+        write_csv(tmp_path / f"{name}.csv", rows)
+    result = compare_files(tmp_path / "a.csv", tmp_path / "b.csv", metrics=["volume_difference"])
+    assert (result.means, result.comparisons[0].difference.mean) == (((10.0, 4.0),), -6.0)
+    assert "Volume difference, absolute" in result.table()
 
 
 def test_a_summary_that_is_not_ours_is_left_alone(folders, tmp_path):

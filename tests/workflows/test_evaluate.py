@@ -1,16 +1,22 @@
 """Evaluating folders of masks: pairing, values, geometry, the files written, and everything that is refused."""
 
 import json
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
 
+from uvea.arrays.labels import IGNORE, LabelMap
 from uvea.errors import DatasetError, ImageError, OutputError, ShapeError
+from uvea.evaluation.summary import MetricSummary
 from uvea.evaluation.table import read_csv
 from uvea.images import Image, read, write
-from uvea.workflows import score_pair
+from uvea.reports import MetricFigures
+from uvea.workflows import evaluation_page, score_pair
 from uvea.workflows.evaluate import IncompleteError, evaluate
 from uvea.workflows.events import Message, Progress
+from uvea.workflows.matching import Pair
+from uvea.workflows.score_pair import Measures
 
 
 def save(path, values, *, axes="yx", dtype="uint8", **geometry):
@@ -430,6 +436,16 @@ def test_ignored_pixels_and_pixels_outside_the_region_do_not_count(tmp_path):
         evaluate(tmp_path / "p", tmp_path / "r", ignore_value=9)
 
 
+def test_what_lies_outside_the_region_is_no_error_in_the_pictures(tmp_path):
+    """A false alarm outside is drawn as not annotated."""
+    for name, values in (("mask", [[0, 1, 0]]), ("guess", [[0, 1, 1]]), ("region", [[1, 1, 0]])):
+        save(tmp_path / f"{name}.png", values)
+    paths = [tmp_path / f"{name}.png" for name in ("mask", "guess", "region")]
+    pair = Pair(case="a", reference=paths[0], prediction=paths[1], within=paths[2])
+    example = evaluation_page._example(pair, Measures(labels=LabelMap(kind="values", values=(0, 1))))
+    assert (example.truth.tolist(), example.prediction.tolist()) == ([[0, 1, IGNORE]], [[0, 1, 1]])
+
+
 def test_a_region_for_every_reference_or_one_for_all(folders, tmp_path):
     """A folder must be complete; a file serves everyone."""
     save(tmp_path / "fov" / "a.png", [[1, 0], [0, 0]])
@@ -554,6 +570,13 @@ def test_groups_come_from_a_table_or_a_mapping(folders, tmp_path):
     table.write_text("case,group\na,p\na,q\n")
     with pytest.raises(DatasetError, match="'a' in two groups: p and q"):
         evaluate(*folders, groups=table)
+
+
+def test_the_report_is_given_every_figure_of_a_metric():
+    """Those over groups and of the finite values, too: every field of its record is that of the summary."""
+    names = [field.name for field in fields(MetricFigures)]
+    found = MetricSummary(metric="hd95", **{name: place for place, name in enumerate(names, start=1)})
+    assert asdict(evaluation_page._metric_figures(found)) == {name: getattr(found, name) for name in names}
 
 
 def test_a_table_of_pairs_names_every_file(folders, tmp_path):

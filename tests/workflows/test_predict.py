@@ -153,6 +153,18 @@ def test_a_model_may_be_named_by_its_folder(gray_model, gray, tmp_path):
     np.testing.assert_array_equal(read(mask).array[0], gray_model.predict(gray))
 
 
+def test_pixels_of_another_size_than_those_of_the_training_are_warned_of(volume_model, rng, tmp_path):
+    """Half the size shows everything twice as large; a rounding in the header, and another unit, say the same."""
+    told = []
+    for name, unit, scale in (("half", "mm", 0.5), ("same", "mm", 1.01), ("other", "um", 1000.0)):
+        spacing = tuple(size * scale for size in (2.0, 1.0, 1.0))
+        array = rng.random((1, 8, 16, 16)).astype(np.float32)
+        write(tmp_path / f"{name}.tif", Image(array=array, axes="zyx", spacing=spacing, unit=unit))
+    predict_files(volume_model, tmp_path, out=tmp_path / "out", listen=told.append)
+    (said,) = [event.text for event in told if isinstance(event, Message) and event.level == "warning"]
+    assert said.startswith("half has pixels of 1×0.5×0.5 mm, all training images of 2×1×1 mm: it is not resampled")
+
+
 def test_the_geometry_of_a_volume_is_kept(volume_model, rng, tmp_path):
     """Spacing, origin, unit and direction, of the mask and of the probabilities."""
     image = rng.integers(0, 99, (1, 9, 20, 22), dtype=np.int16)

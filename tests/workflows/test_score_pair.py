@@ -8,8 +8,9 @@ from uvea.arrays.labels import LabelMap
 from uvea.errors import ImageError
 from uvea.evaluation.instances import overlaps
 from uvea.images import Image, write
+from uvea.workflows import evaluation_page
 from uvea.workflows.matching import Pair
-from uvea.workflows.score_pair import Measures, Question, kinds_of, load, look, score
+from uvea.workflows.score_pair import Measures, Question, kinds_of, load, look, read_beside, score
 
 BINARY = LabelMap(kind="values", values=(0, 1))
 
@@ -56,6 +57,33 @@ def test_pieces_are_counted_only_where_asked_for(tmp_path):
     assert look(Question(pair=pair)).pieces == {1: 2, 2: 1, 3: 1}
     assert look(Question(pair=pair, pieces=False)).pieces == {}
     assert look(Question(pair=pair, pieces=False)).values == {0: 2, 1: 2, 2: 1, 3: 1}
+
+
+def test_axes_of_the_masks_help_where_an_image_or_a_map_does_not_fit(tmp_path):
+    """Three slices are taken for three channels otherwise; so do maps of two classes of it, with channels in front."""
+    mask = Image(array=np.zeros((1, 3, 4, 5), np.uint8), axes="zyx")
+    zyx, plain = (Measures(labels=BINARY, axes=axes) for axes in ("zyx", None))
+    for name, shape in (("image", (3, 4, 5)), ("maps", (2, 3, 4, 5)), ("other", (4, 4, 5))):
+        np.save(tmp_path / f"{name}.npy", np.zeros(shape, np.uint8))
+    image, maps, other = (tmp_path / f"{name}.npy" for name in ("image", "maps", "other"))
+    assert read_beside(image, mask, plain).array.shape == (3, 4, 5)
+    assert read_beside(image, mask, zyx).array.shape == (1, 3, 4, 5)
+    assert read_beside(maps, mask, zyx).array.shape == (2, 3, 4, 5)
+    assert read_beside(other, mask, zyx).array.shape == read_beside(other, mask, plain).array.shape
+    pair = Pair(case="a", reference=image, prediction=image, probabilities=maps, image=image)
+    assert load(pair, zyx).probabilities.shape == (2, 3, 4, 5)
+    assert evaluation_page._example(pair, zyx).image.shape == (1, 3, 4, 5)
+
+
+def test_a_mask_has_no_threshold_of_membranes(tmp_path):
+    """It is perfect at every one, also at 0, from which a map would be membrane everywhere."""
+    cells = np.full((9, 9), 1, np.uint8)
+    cells[4] = 0
+    write(tmp_path / "m.png", Image(array=cells[None], axes="yx"))
+    pair = Pair(case="m", reference=tmp_path / "m.png", prediction=tmp_path / "m.png")
+    for threshold in (0.0, 0.5, 1.0):
+        found = score((pair, Measures(labels=BINARY, membranes=True, membrane_threshold=threshold))).curve
+        assert (found.fixed.v_rand, found.scores[0].v_info) == (1.0, 1.0)
 
 
 def test_values_that_are_no_probabilities_or_no_labels_are_named(tmp_path):

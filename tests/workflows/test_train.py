@@ -158,6 +158,12 @@ def test_epochs_become_steps(gray_data, tiny, tmp_path):
     assert rows_of(tmp_path / "m" / "history.csv")[-1]["step"] == "10"
 
 
+def test_an_epoch_is_a_step_at_least(gray_data, tiny, tmp_path):
+    """Three epochs of 20 patches in batches of 32 are three steps, not two."""
+    tiny(gray_data, tmp_path / "m", steps=None, epochs=3, overrides={"batch": 32})
+    assert rows_of(tmp_path / "m" / "history.csv")[-1]["step"] == "3"
+
+
 def test_minutes_become_steps_and_end_in_time(gray_data, tiny, tmp_path, monkeypatch):
     """Two seconds in all: a model whose learning rate has come down, unless the machine was held up."""
     monkeypatch.setattr(workflow, "ENDING_SECONDS", 0.5)

@@ -57,7 +57,8 @@ def sampler(
 
     Every case is visited before any is visited again, and a large one more than once in a round: the square root
     of the number of patches that cover it, the middle between counting images and counting pixels. A share
-    `foreground` of the patches contains a pixel of a foreground class, chosen evenly among the classes of the case.
+    `foreground` of the patches contains a pixel of a foreground class, chosen evenly among the classes of the case;
+    where the case whose turn it is has none, such as a slice above the organ, another case takes its place.
     Images smaller than the patch are continued by reflection, with IGNORE as label.
 
     Args:
@@ -86,18 +87,23 @@ def patches(
     cases: Sequence[TrainingCase], patch: Sequence[int], batch: int, *, foreground: float, seed: int
 ) -> Callable[[int], list[tuple[int, list[int]]]]:
     """Make a function from a step number to the case of each patch and its first pixel, as `sampler` takes them."""
-    turn = turns(cases, patch, batch, seed=seed)
+    turn = _turns(cases, patch, batch, seed=seed)
+    filled = [index for index, case in enumerate(cases) if any(map(len, case.positions))]
+    empty = set(range(len(cases))).difference(filled) if filled else set()
 
     def choose(step: int) -> list[tuple[int, list[int]]]:
         rng = np.random.default_rng((seed, 2, step))
-        return [
-            (index, _start(cases[index], patch, rng, near_foreground=rng.random() < foreground)) for index in turn(step)
-        ]
+        found = []
+        for index in turn(step):
+            near = rng.random() < foreground
+            one = filled[rng.integers(len(filled))] if near and index in empty else index
+            found.append((one, _start(cases[one], patch, rng, near_foreground=near)))
+        return found
 
     return choose
 
 
-def turns(cases: Sequence[TrainingCase], patch: Sequence[int], batch: int, *, seed: int) -> Callable[[int], list[int]]:
+def _turns(cases: Sequence[TrainingCase], patch: Sequence[int], batch: int, *, seed: int) -> Callable[[int], list[int]]:
     """Make a function from a step number to the case of each patch, as `sampler` takes them."""
     visits = [round(prod(ceil(n / p) for n, p in zip(case.labels.shape, patch, strict=True)) ** 0.5) for case in cases]
     # Where all are alike, once is enough.

@@ -7,6 +7,7 @@ the difference per case, never of two means. It reads rows of scores; it compute
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, Protocol
 
 from uvea.errors import DatasetError
@@ -104,6 +105,9 @@ class Comparison:
     """Cases in which the second is worse; where no direction is good, lower."""
 
     n_equal: int
+    n_differing: int
+    """Units of the interval whose difference is not zero; it could be chance where they are few."""
+
     n_infinite_better: int
     """Of the cases left out of the difference, those in which the second is better."""
 
@@ -127,8 +131,17 @@ class Comparison:
 
     @property
     def too_few(self) -> bool:
-        """Whether even the same sign in every unit would often be chance: 2 × 0.5^n > 1 - level, under 6 at 95 %."""
-        return bool(2.0 ** (1 - self.difference.n) > 1 - self.difference.level)
+        """Whether even one sign of all differences would often be chance: 2 × 0.5^n > 1 - level, under 6 at 95 %.
+
+        That is the two-sided sign test. Units without a difference say nothing about its sign, so they do not count.
+        """
+        return bool(2.0 ** (1 - self.n_differing) > 1 - self.difference.level)
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the cases that the mean leaves out for an infinite value favour the other side."""
+        left_out = self.n_infinite_better - self.n_infinite_worse
+        return self.difference.mean is not None and left_out * _sign(self.better) * self.difference.mean < 0
 
     def sentence(self) -> str:
         """What can be said, in plain English: the difference, its interval, and whether it may be chance."""
@@ -151,7 +164,7 @@ def compare(
 
     Args:
         first: one row per case and class, in any order.
-        second: of the same cases and classes; of the same reference, too, which is not checked here.
+        second: of the same cases and classes, and of the same reference, which is checked where both have counts.
         metric: the metric; its name is the key in the rows.
         names: of the two tables, for the sentences.
         unit: of the metric, for the sentences, such as mm.
@@ -165,8 +178,8 @@ def compare(
         n = 0, no mean and no interval. Two infinite values are equal.
 
     Raises:
-        DatasetError: if the tables have not the same cases and classes, a case and class has two rows in
-            one of them, a case has two groups, or no row has the metric; names them.
+        DatasetError: if the tables have not the same cases, classes and names of these, a case and class has two rows
+            in one of them or another size in each, a case has two groups, or no row has the metric; names them.
     """
     here, there = _by_key(first, names[0]), _by_key(second, names[1])
     _refuse_different(here, there, names)
@@ -202,8 +215,7 @@ def _compare_class(
     interval: Callable[[list[float | None], list[float | None], list[str | None]], Interval],
 ) -> Comparison:
     changes = [change for pair in pairs if (change := _change(pair, metric)) is not None]
-    sign = -1 if metric.better in ("lower", "near zero") else 1
-    gains = [(_clean(sign * change.difference), change) for change in changes]
+    gains = [(_clean(_sign(metric.better) * change.difference), change) for change in changes]
     gained = sorted((pair for pair in gains if pair[0] > 0), key=lambda pair: (-pair[0], pair[1].case))
     lost = sorted((pair for pair in gains if pair[0] < 0), key=lambda pair: (pair[0], pair[1].case))
     ends = [(_distance(change.first, metric), _distance(change.second, metric)) for change in changes]
@@ -223,12 +235,28 @@ def _compare_class(
         n_better=len(gained),
         n_worse=len(lost),
         n_equal=len(changes) - len(gained) - len(lost),
+        n_differing=_differing(changes),
         n_infinite_better=sum(gain > 0 for gain, change in gains if _infinite(change)),
         n_infinite_worse=sum(gain < 0 for gain, change in gains if _infinite(change)),
         most_improved=tuple(change for _, change in gained[:changed]),
         most_worsened=tuple(change for _, change in lost[:changed]),
         grouped=any(change.group is not None for change in changes),
     )
+
+
+def _sign(better: Better) -> int:
+    """Of a difference that is a gain; where no direction is good, of one that is higher."""
+    return -1 if better in ("lower", "near zero") else 1
+
+
+def _differing(changes: Sequence[Change]) -> int:
+    """Groups, or cases where they have none, whose mean difference is not zero; infinite values are left out."""
+    units: dict[tuple[str, str], list[float]] = {}
+    for change in changes:
+        if not _infinite(change):
+            unit = ("case", change.case) if change.group is None else ("group", change.group)
+            units.setdefault(unit, []).append(change.difference)
+    return sum(_clean(fmean(differences)) != 0 for differences in units.values())
 
 
 def _change(pair: tuple[Row, Row], metric: MetricLike) -> Change | None:
@@ -289,12 +317,36 @@ def _refuse_different(
             hint="evaluate both against the same reference",
         )
     for key, row in here.items():
-        groups = row.group, there[key].group
+        other = there[key]
+        if row.class_name != other.class_name:
+            raise DatasetError(
+                f"class {row.label} is {row.class_name!r} in {names[0]}, {other.class_name!r} in {names[1]}",
+                hint="evaluate both with the same --labels",
+            )
+        of_class = f"reference pixels of {row.class_name!r}"
+        for what, counts in ((of_class, _OF_REFERENCE), ("pixels that count", _OF_ALL)):
+            sizes = _size(row, counts), _size(other, counts)
+            if None not in sizes and sizes[0] != sizes[1]:
+                raise DatasetError(
+                    f"case {row.case!r} has {sizes[0]} {what} in {names[0]}, {sizes[1]} in {names[1]}",
+                    hint="evaluate both against the same reference, in the same way",
+                )
+        groups = row.group, other.group
         if None not in groups and groups[0] != groups[1]:
             raise DatasetError(
                 f"case {row.case!r} is of group {groups[0]!r} in {names[0]}, of {groups[1]!r} in {names[1]}",
                 hint="evaluate both with the same groups",
             )
+
+
+_OF_REFERENCE, _OF_ALL = ("tp", "fn"), ("tp", "fp", "fn", "tn")
+"""The counts that add up to the pixels of a class in the reference, and to all that count."""
+
+
+def _size(row: Row, counts: Sequence[str]) -> float | None:
+    """Sum of some counts; None where one is missing."""
+    values = [value for name in counts if (value := row.values.get(name)) is not None]
+    return sum(values) if len(values) == len(counts) else None
 
 
 def _listed(names: Sequence[str | int], most: int = 5) -> str:
@@ -321,8 +373,18 @@ def _sentence(found: Comparison) -> str:
     mean, low, high = (_number(value, digits) for value in (interval.mean, interval.low, interval.high))
     if found.includes_zero:
         verdict = f"the interval includes zero, so these {cases} do not show which is {_superlative(found)}"
+    elif found.contradicted:
+        sides = sorted(((found.n_better, second), (found.n_worse, first)), key=lambda side: -side[0])
+        counts = f"{sides[0][1]} is better in {sides[0][0]}, {sides[1][1]} in {sides[1][0]}"
+        verdict = f"that is of the {cases} where both are finite; over all {found.n} cases, {counts}"
     elif found.too_few:
-        verdict = f"{_counted(interval.n, _unit(found))} are too few to tell the difference from chance"
+        units, differing = _counted(interval.n, _unit(found)), found.n_differing
+        few = (
+            f"{differing} of {units} {'differs' if differing == 1 else 'differ'},"
+            if differing < interval.n
+            else f"{units} are"
+        )
+        verdict = f"{few} too few to tell the difference from chance"
     else:
         verdict = "the difference is unlikely to be chance"
     rough = f" With fewer than {FEW} {_unit(found)}s the interval is rough." if interval.n < FEW else ""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from uvea.datasets.names import listed
 from uvea.durable import claim, write_text
 from uvea.errors import DatasetError
 from uvea.evaluation.intervals import FEW, RESAMPLES, Interval, bootstrap_mean
@@ -71,6 +72,11 @@ class MetricSummary:
 
     worst: tuple[tuple[str, float], ...] = ()
     """Likewise, the worst first."""
+
+    @property
+    def over_units(self) -> float:
+        """The mean that the interval is of: over groups where there are any, else over cases."""
+        return self.mean if self.mean_groups is None else self.mean_groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +147,7 @@ def summarise(
         pooled: pooled value by label and metric, where it does not follow from the rows, such as for `auc`.
         missing: cases without a prediction, for the record.
         errors: case and problem of cases that have no rows, for the record.
-        warnings: sentences, for the record; one about few cases is added.
+        warnings: sentences, for the record; those about few cases and classes without a reference are added.
         settings: how it was measured, for the record.
 
     Returns:
@@ -165,7 +171,7 @@ def summarise(
         foreground=_foreground(rows, classes, resamples=resamples),
         missing=tuple(missing),
         errors=tuple(errors),
-        warnings=(*warnings, *_few(rows, classes)) if resamples else tuple(warnings),
+        warnings=(*warnings, *_absent(classes), *_few(rows, classes)) if resamples else tuple(warnings),
         settings=dict(settings or {}),
     )
 
@@ -215,6 +221,20 @@ def _without_infinity(content: object) -> object:
         case list() | tuple():
             return [_without_infinity(value) for value in content]
     return content
+
+
+def _absent(classes: Sequence[ClassSummary]) -> list[str]:
+    """A warning where classes that no reference has count in the mean over the classes."""
+    foreground = [entry for entry in classes if entry.label > 0]
+    present = [entry for entry in foreground if entry.n_both_empty + entry.n_false_alarm < entry.n]
+    absent = [entry.class_name for entry in foreground if entry not in present]
+    known = [entry.metrics["dice"].over_units for entry in present if "dice" in entry.metrics]
+    if not absent or not known:
+        return []
+    return [
+        f"no reference has {listed(absent)}, which count as 1 where the prediction has none either: mean Dice without "
+        f"{'this class' if len(absent) == 1 else f'these {len(absent)} classes'} is {fmean(known):.3f}"
+    ]
 
 
 def _few(rows: Sequence[CaseScore], classes: Sequence[ClassSummary]) -> list[str]:

@@ -42,7 +42,7 @@ from uvea.models.keras_layers import (
     with_logits,
 )
 from uvea.models.presets import tutorial
-from uvea.plan.graph import Graph, Layer, grids_of
+from uvea.plan.graph import Activated, Graph, Layer, grids_of
 
 NUMBERED = ("layers", "_layer_checkpoint_dependencies")
 """Groups of .weights.h5 files in which layers are numbered by class; the second is that of early ones."""
@@ -92,6 +92,7 @@ def read_keras(path: Path, *, architecture: Path | None = None) -> KerasModel:
 def _assembled(config: Any, file: Group, *, version: str | None, where: str) -> KerasModel:
     plan = read_architecture(config)
     graph, head = with_logits([layer_of(plan, call) for call in in_order(plan)])
+    _refuse_old_functions(graph, version)
     stored = _groups_of_layers(plan, file)
     used = {layer.name: plan.calls[layer.name].layer for layer in graph.layers}
     return KerasModel(
@@ -104,6 +105,20 @@ def _assembled(config: Any, file: Group, *, version: str | None, where: str) -> 
         version=version,
         assumed=False,
     )
+
+
+def _refuse_old_functions(graph: Graph, version: str | None) -> None:
+    """Keras 3 changed the slope of hard_sigmoid from 1/5 to 1/6, and kept the name."""
+    for layer in graph.layers:
+        if (
+            isinstance(layer, Activated)
+            and layer.activation == "hard_sigmoid"
+            and (version or "").startswith(("1.", "2."))
+        ):
+            raise ModelError(
+                f"layer {layer.name} has the activation hard_sigmoid of Keras {version}, which Keras 3 changed",
+                hint="use sigmoid there, or train the network again in Keras 3",
+            )
 
 
 def _tutorial(file: Group, *, version: str | None, path: Path) -> KerasModel:

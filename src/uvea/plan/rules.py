@@ -448,23 +448,32 @@ def _patch(shape: tuple[int, ...], dims: int, *, gpu: bool, across: float) -> tu
         return size, f"{reason}, and {most} pixels show enough of {what}" if max(shape) > most else reason
     most = 128**3 if gpu else 64 * 64 * 32
     size3 = [ceil(n / 8) * 8 if n >= 8 else n for n in shape]
-    while prod(size3) > most:
-        longest = max(range(dims), key=lambda axis: size3[axis] / shape[axis] * size3[axis])
-        size3[longest] = max(8, size3[longest] - 8)
+    while prod(size3) > most and (long := [axis for axis in range(dims) if size3[axis] > 8]):
+        longest = max(long, key=lambda axis: size3[axis] / shape[axis] * size3[axis])
+        size3[longest] -= 8
     return tuple(size3), f"the median volume is {_times(shape)}; {most} voxels fit the budget"
 
 
 def _levels(
     patch: tuple[int, ...], grid: tuple[float, ...], *, levels: int | None = None
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...], str]:
-    """Strides and kernels: halve an axis while its size stays at least 4 and it is not far coarser than the finest."""
+    """Strides and kernels: halve an axis while its size stays at least 4 and it is not far coarser than the finest.
+
+    A kernel that is 3 along an axis stays so: where a flat patch can no longer be halved across, the other axes would
+    become the coarse ones.
+    """
     size, spacing = list(patch), list(grid)
     strides: list[tuple[int, ...]] = []
-    kernels = []
+    kernels: list[tuple[int, ...]] = []
     most = levels - 1 if levels is not None else 4
     while True:
         finest = min(spacing)
-        kernels.append(tuple(1 if one >= ANISOTROPIC * finest else 3 for one in spacing))
+        before = kernels[-1] if kernels else (1,) * len(spacing)
+        kernels.append(
+            tuple(
+                3 if kept == 3 or one < ANISOTROPIC * finest else 1 for kept, one in zip(before, spacing, strict=True)
+            )
+        )
         if len(strides) == most:
             break
         step = tuple(
@@ -644,7 +653,7 @@ def _visits(
     slices = prod(fingerprint.shape_median[: -len(patch)])
     patches = fingerprint.cases * slices * prod(ceil(n / p) for n, p in zip(shape, patch, strict=True))
     if budget.epochs is not None:
-        visits = float(budget.epochs)
+        visits = budget.epochs * max(1.0, batch / patches)
     elif budget.steps is not None:
         visits = budget.steps * batch / patches
     else:
@@ -683,8 +692,9 @@ def _mirror_axes(fingerprint: Fingerprint, dims: int) -> tuple[tuple[int, ...], 
     if fingerprint.mirror_pairs and side is not None and side >= 0:
         left, right = fingerprint.mirror_pairs[0]
         return (), f"'{left}' and '{right}' lie like left and right of one thing, and a body has a head and a front"
-    if side is not None and side >= 0:
-        return (side,), "a body looks alike in the mirror, but has a head and a front"
+    if side is not None:
+        # Slices may lie across the axis from left to right, and then show head and front alone.
+        return (side,) if side >= 0 else (), "a body looks alike in the mirror, but has a head and a front"
     return axes, "such images could have been taken from any side"
 
 

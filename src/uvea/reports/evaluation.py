@@ -200,11 +200,14 @@ def _result(summary: SummaryFigures, lead: MetricText | None) -> str:
         if best is None:
             return ""
         figures, of_what = best.metrics[lead.key], f"“{best.class_name}”"
-    groups = f" of {summary.groups:,} groups" if summary.groups else ""
     mean = lead.title if lead.title.startswith("Mean") else f"Mean {lead.title}"
-    sentence = f"{mean} of {of_what} is {_with_unit(figures.mean, lead)} over {summary.cases:,} cases{groups}"
-    if figures.low is not None and figures.high is not None:
-        sentence += f", 95 % interval {scored(figures.low)} to {_with_unit(figures.high, lead)}"
+    sentence = f"{mean} of {of_what} is {_with_unit(figures.over_units, lead)} over {_units(summary, figures)}"
+    low, high = figures.low, figures.high
+    if figures.n_infinite and figures.finite_over_units is not None:
+        low, high = figures.low_finite, figures.high_finite
+        sentence += f", {_with_unit(figures.finite_over_units, lead)} without the {figures.n_infinite:,} at ∞"
+    if low is not None and high is not None:
+        sentence += f", 95 % interval {scored(low, lead.kind)} to {_with_unit(high, lead)}"
     missed, false = sum(one.n_missed for one in classes), sum(one.n_false_alarm for one in classes)
     if missed:
         sentence += f". A class is missed altogether {_times(missed)}"
@@ -213,12 +216,20 @@ def _result(summary: SummaryFigures, lead: MetricText | None) -> str:
     return sentence + "."
 
 
+def _units(summary: SummaryFigures, figures: MetricFigures) -> str:
+    """What the mean is over: cases, or groups, and how many cases have a value."""
+    cases = f"{summary.cases:,} cases" if figures.n == summary.cases else f"{figures.n:,} of {summary.cases:,} cases"
+    if not summary.groups:
+        return cases
+    return f"{summary.groups:,} groups of {cases}" if figures.n == summary.cases else f"the groups of {cases}"
+
+
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number:,} times"
 
 
 def _with_unit(value: float | None, metric: MetricText) -> str:
-    return scored(value) + (f" {metric.unit}" if metric.unit else "")
+    return scored(value, metric.kind) + (f" {metric.unit}" if metric.unit else "")
 
 
 def _about_missing(summary: SummaryFigures) -> list[str]:
@@ -255,9 +266,9 @@ def _strips(
             if value is not None and row.label in names:
                 groups[names[row.label]].append((row.case, float(value)))
         means = {
-            one.class_name: Mean(value=figures.mean, low=figures.low, high=figures.high)
+            one.class_name: Mean(value=mean, low=figures.low, high=figures.high)
             for one in _foreground(summary)
-            if (figures := one.metrics.get(metric.key)) is not None and figures.mean is not None
+            if (figures := one.metrics.get(metric.key)) is not None and (mean := figures.over_units) is not None
         }
         heading = metric.title + (f" ({metric.unit})" if metric.unit else "")
         strip = draw_strip(groups, quantity=f"{heading} per case", share=metric.kind == "score", means=means)

@@ -12,6 +12,8 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from uvea.reports.page import scored
+
 WIDTH, HEIGHT = 540.0, 250.0
 """Size of a drawing."""
 
@@ -81,7 +83,9 @@ class Row:
     label: str
     y: float
     dots: tuple[Dot, ...]
-    median: float
+    median: float | None
+    """None where no value is finite."""
+
     box: tuple[float, float] | None = None
     """Lower and upper quartile."""
 
@@ -206,12 +210,12 @@ def draw_strip(
     """
     beyond = {label: sum(math.isinf(value) for _, value in pairs) for label, pairs in groups.items()}
     kept = {label: [(name, value) for name, value in pairs if finite(value)] for label, pairs in groups.items()}
-    kept = {label: pairs for label, pairs in kept.items() if pairs}
+    kept = {label: pairs for label, pairs in kept.items() if pairs or beyond[label]}
     if not kept:
         return None
     means = means or {}
     drawn_means = [value for label in kept if label in means for value in _ends(means[label])]
-    values = [value for pairs in kept.values() for _, value in pairs] + drawn_means
+    values = [value for pairs in kept.values() for _, value in pairs] + drawn_means or [0.0]
     low, high, ticks = _share_axis(min(values)) if share else _free_axis(min(values), max(values))
     width, left, right, pitch = 760.0, 136.0, 66.0 if any(beyond.values()) else 20.0, 44.0
 
@@ -224,13 +228,13 @@ def draw_strip(
         # Neighbours in value are set apart by a fixed pattern, so that a report can be made twice alike.
         ordered = sorted(pairs, key=lambda pair: pair[1])
         dots = tuple(
-            Dot(place(value), round(middle + (place_in_row * 5 % 7 - 3) * 2.6, 1), f"{name}: {_value_text(value)}")
+            Dot(place(value), round(middle + (place_in_row * 5 % 7 - 3) * 2.6, 1), f"{name}: {scored(value)}")
             for place_in_row, (name, value) in enumerate(_thinned(ordered))
         )
-        quartiles = np.percentile([value for _, value in pairs], (25, 50, 75)).tolist()
+        quartiles = np.percentile([value for _, value in pairs], (25, 50, 75)).tolist() if pairs else None
         mean, ends = None, None
         if label in means and finite(means[label].value):
-            mean = Dot(place(means[label].value), middle, f"mean {_value_text(means[label].value)}")
+            mean = Dot(place(means[label].value), middle, f"mean {scored(means[label].value)}")
             if len(both := _ends(means[label])) == 3:
                 ends = (place(both[1]), place(both[2]))
         rows.append(
@@ -238,8 +242,8 @@ def draw_strip(
                 label=label,
                 y=middle,
                 dots=dots,
-                median=place(quartiles[1]),
-                box=(place(quartiles[0]), place(quartiles[2])) if len(pairs) >= BOX_FROM else None,
+                median=place(quartiles[1]) if quartiles else None,
+                box=(place(quartiles[0]), place(quartiles[2])) if quartiles and len(pairs) >= BOX_FROM else None,
                 mean=mean,
                 interval=ends,
                 beyond=f"{beyond[label]} at ∞" if beyond[label] else "",
@@ -303,12 +307,10 @@ def _thinned(ordered: Sequence[tuple[str, float]]) -> Sequence[tuple[str, float]
 
 def _strip_words(label: str, pairs: Sequence[tuple[str, float]], infinite: int) -> str:
     values = [value for _, value in pairs]
-    words = f"{label}: {len(values)} values from {_value_text(min(values))} to {_value_text(max(values))}"
+    if not values:
+        return f"{label}: {infinite} infinite"
+    words = f"{label}: {len(values)} values from {scored(min(values))} to {scored(max(values))}"
     return words + (f" and {infinite} infinite" if infinite else "")
-
-
-def _value_text(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _y_range(raw: NDArray[np.float64], smooth: NDArray[np.float64], larger_is_better: bool) -> tuple[float, float]:

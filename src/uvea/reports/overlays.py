@@ -5,6 +5,7 @@ Arrays in, arrays of 8-bit colours out. Classes and errors are drawn on transpar
 
 import colorsys
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -51,12 +52,31 @@ OBJECT_COLOURS: dict[ObjectKind, Colour] = {
 
 
 def class_colour(number: int) -> Colour:
-    """Colour of a class, from 1; after the seven safe ones, hues that are far apart."""
-    if number <= len(CLASS_COLOURS):
-        return CLASS_COLOURS[number - 1]
-    # Steps of the golden ratio never come close to an earlier hue.
-    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.65, 0.9)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    """Colour of a class, from 1; beyond some two hundred they are used again."""
+    palette = _palette()
+    return palette[(number - 1) % len(palette)]
+
+
+@cache
+def _palette() -> tuple[Colour, ...]:
+    """The seven safe colours, then always the one that looks least like all before it and the gray of `IGNORED`.
+
+    How different two colours look is their distance in CIELAB.
+    """
+    from skimage.color import rgb2lab
+
+    shades = [(hue / 24, part, value) for hue in range(24) for part in (0.5, 0.75, 1.0) for value in (0.5, 0.75, 1.0)]
+    mixed = np.rint(255 * np.array([colorsys.hsv_to_rgb(*shade) for shade in shades])).astype(np.uint8)
+    colours = np.concatenate([np.array([*CLASS_COLOURS, IGNORED], np.uint8), mixed])
+    places: NDArray[np.float64] = rgb2lab(colours)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    taken = list(range(len(CLASS_COLOURS) + 1))
+    nearest = apart[:, taken].min(axis=1)
+    while nearest.max() > 0:
+        taken.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, apart[:, taken[-1]])
+    del taken[len(CLASS_COLOURS)]
+    return tuple((red, green, blue) for red, green, blue in colours[taken].tolist())
 
 
 def to_rgb(image: NDArray[np.generic]) -> NDArray[np.uint8]:

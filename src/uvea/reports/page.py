@@ -74,10 +74,21 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def scored(value: object) -> str:
-    """As `shown`, but fractions with three decimals, so that scores stand below each other."""
-    fraction = isinstance(value, Real) and not isinstance(value, Integral) and abs(float(value)) < 10
-    return f"{value:.3f}" if fraction else shown(value)
+def scored(value: object, kind: str = "score") -> str:
+    """As `shown`, but scores with three decimals, so that they stand below each other, and fractions with three digits.
+
+    Scores lie in [0, 1]; those that three decimals would show as 0 have three digits, too.
+
+    Example:
+        >>> scored(0.9), scored(0.00012), scored(9.9999), scored(0.0123, "distance")
+        ('0.900', '0.00012', '10', '0.0123')
+    """
+    if not isinstance(value, Real) or isinstance(value, Integral) or not math.isfinite(value):
+        return shown(value)
+    number = float(value)
+    if kind == "score" and (number == 0 or 0.0005 <= number <= 1):
+        return f"{number:.3f}"
+    return f"{number:.3g}" if abs(number) < 999.5 else f"{number:,.0f}"
 
 
 def is_number(value: object) -> bool:

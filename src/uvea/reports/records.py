@@ -60,10 +60,10 @@ class MetricFigures:
     """Mean of the means of the groups, such as patients."""
 
     sd: float | None = None
-    """Standard deviation over the cases."""
+    """Standard deviation over the groups where there are any, else over the cases."""
 
     low: float | None = None
-    """Lower end of the 95 % interval of the mean."""
+    """Lower end of the 95 % interval of `over_units`."""
 
     high: float | None = None
     """Its upper end."""
@@ -73,6 +73,25 @@ class MetricFigures:
 
     mean_finite: float | None = None
     """Over the cases that are not infinite."""
+
+    mean_groups_finite: float | None = None
+    """As `mean_groups`, of these cases; only where some are infinite."""
+
+    low_finite: float | None = None
+    """Lower end of the 95 % interval of `finite_over_units`; only where some are infinite."""
+
+    high_finite: float | None = None
+    """Its upper end."""
+
+    @property
+    def over_units(self) -> float | None:
+        """The mean that the interval is of: over the groups where there are any, else over the cases."""
+        return self.mean if self.mean_groups is None else self.mean_groups
+
+    @property
+    def finite_over_units(self) -> float | None:
+        """The same of the cases that are not infinite."""
+        return self.mean_finite if self.mean_groups_finite is None else self.mean_groups_finite
 
 
 @dataclass(frozen=True, kw_only=True)

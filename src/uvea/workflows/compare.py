@@ -27,7 +27,7 @@ from uvea.workflows.evaluate import (
     refuse_folder,
 )
 from uvea.workflows.evaluation_text import aligned, unit_text, value_text, wrapped
-from uvea.workflows.events import Listener, silent
+from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.matching import Failure
 
 JSON_NAME = "compare.json"
@@ -54,7 +54,10 @@ class ComparedFiles:
 
     means: tuple[tuple[float | None, float | None], ...]
     """Of the first and the second for each comparison, over the cases where both are finite; where there are groups,
-    over the groups, as the difference is."""
+    over the groups, as the difference is. Where near zero is better, of the distances from zero, likewise."""
+
+    warnings: tuple[str, ...] = ()
+    """What a reader must know before trusting the figures."""
 
     def table(self, *, width: int | None = None) -> str:
         """Aligned text: a line per class and metric, then what can be said about each.
@@ -138,8 +141,8 @@ def compare_files(
         ComparedFiles.
 
     Raises:
-        DatasetError: different cases or classes, a metric that one lacks, units, tolerances, regions or ignored
-            values that differ, masks without a reference, or a case that cannot be scored.
+        DatasetError: different cases, classes or references, a metric that one lacks, units, tolerances, regions or
+            ignored values that differ, masks without a reference, or a case that cannot be scored.
         OutputError: `out` cannot be written to, or has such files already.
     """
     paths = Path(first), Path(second)
@@ -210,6 +213,9 @@ def compare_files(
     tables = table(paths[0]), table(paths[1])
     unit = _common_unit(tables, names)
     chosen = [METRICS[name] for name in dict.fromkeys(metrics)] or _usual(tables)
+    warnings = _unknown(tables, names, chosen)
+    for warning in warnings:
+        (listen or silent)(Message(warning, "warning"))
     rows = tuple([row for row in one.rows if row.label > 0] for one in tables)
     pairs = [
         (found, _means(found, *rows))
@@ -218,7 +224,10 @@ def compare_files(
         if found.n or metrics
     ]
     result = ComparedFiles(
-        names=names, comparisons=tuple(found for found, _ in pairs), means=tuple(means for _, means in pairs)
+        names=names,
+        comparisons=tuple(found for found, _ in pairs),
+        means=tuple(means for _, means in pairs),
+        warnings=tuple(warnings),
     )
     if folder is not None:
         write_json(folder / JSON_NAME, _as_plain(result), overwrite=overwrite)
@@ -275,7 +284,20 @@ def _common_unit(tables: tuple[_Table, _Table], names: tuple[str, str]) -> str:
                 f"{names[0]} was scored with {first}, {names[1]} with {values[1]}",
                 hint="evaluate both in the same way",
             )
-    return tables[0].unit or tables[1].unit
+    return tables[0].unit if tables[1].unit else ""
+
+
+def _unknown(tables: tuple[_Table, _Table], names: tuple[str, str], metrics: Sequence[Metric]) -> list[str]:
+    """What is to be said where nobody wrote down how a table was scored, and it matters to these metrics."""
+    measured = [metric.title for metric in metrics if metric.unit in ("spacing", "volume") or metric.name == "nsd"]
+    unknown = [name for name, one in zip(names, tables, strict=True) if not one.settings]
+    if not measured or not unknown:
+        return []
+    whose = "its unit and tolerance" if len(unknown) == 1 else "their units and tolerances"
+    return [
+        f"nobody wrote down how {' and '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} scored: {whose} are "
+        f"not known, and {', '.join(measured)} may differ in them"
+    ]
 
 
 def _usual(tables: tuple[_Table, _Table]) -> list[Metric]:
@@ -291,6 +313,7 @@ def _means(
     found: Comparison, first: Sequence[CaseScore], second: Sequence[CaseScore]
 ) -> tuple[float | None, float | None]:
     later = {row.case: row for row in second if row.label == found.label}
+    shown = abs if found.better == "near zero" else float
     members: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in first:
         if row.label != found.label:
@@ -300,7 +323,7 @@ def _means(
             continue
         group = row.group or later[row.case].group
         key = ("case", row.case) if group is None else ("group", group)
-        members.setdefault(key, []).append((before, after))
+        members.setdefault(key, []).append((shown(before), shown(after)))
     if not members:
         return None, None
     columns = [zip(*pairs, strict=True) for pairs in members.values()]
@@ -312,6 +335,7 @@ def _as_plain(result: ComparedFiles) -> dict[str, object]:
     return {
         "first": result.names[0],
         "second": result.names[1],
+        "warnings": list(result.warnings),
         "comparisons": [
             {**asdict(found), "first_mean": means[0], "second_mean": means[1], "sentence": found.sentence()}
             for found, means in zip(result.comparisons, result.means, strict=True)
@@ -340,7 +364,8 @@ def _as_text(result: ComparedFiles, width: int | None) -> str:
         change = value_text(metric, difference.mean)
         if difference.low is not None and difference.high is not None:
             change += f" [{value_text(metric, difference.low)}, {value_text(metric, difference.high)}]"
-        title = f"{found.title} ({found.unit})" if found.unit else found.title
+        title = f"{found.title}, absolute" if found.better == "near zero" else found.title
+        title += f" ({found.unit})" if found.unit else ""
         counts = [str(count) for count in (found.n_better, found.n_worse, found.n_equal)]
         lines.append([found.class_name, title, *(value_text(metric, mean) for mean in means), change, *counts])
     text = [f"{found.class_name}: {found.sentence()}" for found in result.comparisons]
@@ -358,4 +383,5 @@ def _as_text(result: ComparedFiles, width: int | None) -> str:
             f"these are {len(result.comparisons)} comparisons: of twenty without a real difference, one interval on "
             "average leaves zero out; choose the one that counts beforehand"
         )
+    text += result.warnings
     return "\n".join([aligned(lines, left=2, keep=2, width=width), "", *(wrapped(one, width=width) for one in text)])

@@ -152,7 +152,7 @@ def evaluate(
         instances: whether mask values number objects, which are then scored, too; None finds out and scores
             foreground.
         em_membranes: score the cells between thinned membranes; the background is membrane.
-        em_threshold: probability from which a pixel is membrane, chosen on other data.
+        em_threshold: probability from which a pixel is membrane, chosen on other data; of masks it makes no difference.
         probabilities: folder of probability maps: one channel per class, or of two classes the foreground alone; from
             0 to 1, or to the largest value of an integer type. If they are the predictions themselves, the most
             probable class is scored.
@@ -161,7 +161,8 @@ def evaluate(
         allow_missing: score a missing prediction as an empty mask; otherwise it is a failure.
         allow_extra: leave out predictions without a reference; otherwise they are failures.
         images: folder of the images, for the report; unless given, those beside the references are taken.
-        axes: of the masks, such as "zyx", overruling what their files say; see `uvea.read`.
+        axes: of the masks, such as "zyx", overruling what their files say; see `uvea.read`. Images and probability
+            maps of another size are read with these, too, or with channels in front.
         max_pixels: files that declare more are failures, see there.
         workers: cases at a time; None takes as many as there are cores. The result does not depend on it.
         report: whether to write report.html.
@@ -534,7 +535,7 @@ def _settings(
         settings["objects of the references"], settings["objects of the predictions"] = (
             "connected pieces" if pieces else "mask values" for pieces in measures.pieces
         )
-    if measures.membranes:
+    if measures.membranes and measures.probabilities:
         settings["membrane threshold"] = measures.membrane_threshold
     return settings
 

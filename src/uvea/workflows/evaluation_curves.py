@@ -10,7 +10,7 @@ from uvea.evaluation.membranes import MembraneCurve
 from uvea.evaluation.probabilities import ProbabilityCounts, best_threshold, precision_recall, reliability, roc
 
 POINTS = 400
-"""Points of a curve that are kept; more make no difference to the eye."""
+"""Points of a curve that are kept, about; more make no difference to the eye."""
 
 
 def curves_of(
@@ -36,10 +36,17 @@ def curves_of(
 
 
 def points_of(*columns: NDArray[np.float64]) -> list[list[float]]:
-    """The points to keep of a curve: first, last, and evenly some between, column by column."""
+    """The points to keep of a curve: first, last, and some between, evenly along it, column by column.
+
+    Its last two columns are the axes. Of points far apart both stay, so that the area hardly changes.
+    """
     count = len(columns[0])
-    step = max(1, -(-count // POINTS))
-    places = sorted({*range(0, count, step), count - 1})
+    if count <= POINTS:
+        return [column.tolist() for column in columns]
+    steps = np.hypot(np.diff(columns[-2]), np.diff(columns[-1]))
+    lengths = np.concatenate([[0.0], steps.cumsum()])
+    behind = np.searchsorted(lengths, np.linspace(0, lengths[-1], POINTS // 2))
+    places = sorted({0, *(behind - 1).clip(0).tolist(), *behind.clip(max=count - 1).tolist(), count - 1})
     return [column[places].tolist() for column in columns]
 
 

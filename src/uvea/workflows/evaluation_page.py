@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from uvea.arrays.labels import IGNORE
 from uvea.evaluation.instances import overlaps
 from uvea.evaluation.membranes import MembraneCurve
 from uvea.evaluation.probabilities import (
@@ -21,7 +24,6 @@ from uvea.evaluation.probabilities import (
 )
 from uvea.evaluation.summary import ClassSummary, MetricSummary, Summary
 from uvea.evaluation.table import METRICS, CaseScore
-from uvea.images import read
 from uvea.reports import (
     CaseToShow,
     ClassFigures,
@@ -38,7 +40,7 @@ from uvea.reports import (
 from uvea.workflows.evaluation_curves import points_of
 from uvea.workflows.evaluation_text import unit_text
 from uvea.workflows.matching import Pair
-from uvea.workflows.score_pair import Measures, kinds_of, load, objects_of
+from uvea.workflows.score_pair import Measures, kinds_of, load, objects_of, read_beside
 
 FAILURES = 10
 """Cases without scores that are named one by one."""
@@ -143,12 +145,15 @@ def _metric_figures(found: MetricSummary) -> MetricFigures:
         high=found.high,
         n_infinite=found.n_infinite,
         mean_finite=found.mean_finite,
+        mean_groups_finite=found.mean_groups_finite,
+        low_finite=found.low_finite,
+        high_finite=found.high_finite,
     )
 
 
 def _example(pair: Pair, measures: Measures) -> Example:
     loaded = load(pair, measures)
-    image = None if pair.image is None else read(pair.image, max_pixels=measures.max_pixels).array
+    image = None if pair.image is None else read_beside(pair.image, loaded.image, measures).array
     objects = None
     if measures.instances:
         reference, prediction = objects_of(loaded, measures)
@@ -159,7 +164,10 @@ def _example(pair: Pair, measures: Measures) -> Example:
             reference_kinds=reference_kinds,
             prediction_kinds=prediction_kinds,
         )
-    return Example(name=pair.case, image=image, truth=loaded.reference, prediction=loaded.prediction, objects=objects)
+    truth = loaded.reference
+    if loaded.within is not None:
+        truth = np.where(loaded.within, truth, IGNORE)  # what does not count is no error
+    return Example(name=pair.case, image=image, truth=truth, prediction=loaded.prediction, objects=objects)
 
 
 def _plots(
@@ -226,7 +234,7 @@ def _probability_plots(counts: Mapping[str, ProbabilityCounts]) -> list[Plot]:
             rates = points_of(line.recall, line.precision)
             note = _note("average precision", average_precision(found))
             if best is not None:
-                note += f"; best Dice {best.score:.3f} at threshold {best.threshold:.2f}"
+                note += f"; best Dice {best.score:.3f} at threshold {best.threshold:.3g}"
             curves.append(Series(name=name, x=rates[0], y=rates[1], note=note))
     plots = [
         Plot(kind="reliability", series=calibration, note="Each class against the rest, over the pixels of all cases.")

@@ -47,7 +47,7 @@ def value_text(metric: Metric, value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "inf"
-    return f"{value:.3f}" if metric.kind == "score" else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.3f}" if metric.kind == "score" else f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def unit_text(metric: Metric, unit: str, *, dims: int = 0) -> str:
@@ -106,8 +106,7 @@ def _cell(metric: Metric, metrics: Mapping[str, MetricSummary]) -> str:
     if found is None:
         return "–"
     if not found.n_infinite:
-        mean = found.mean if found.mean_groups is None else found.mean_groups
-        return _with_interval(metric, mean, found.low, found.high)
+        return _with_interval(metric, found.over_units, found.low, found.high)
     if found.mean_finite is None:
         return "inf"
     mean = found.mean_finite if found.mean_groups_finite is None else found.mean_groups_finite

@@ -26,7 +26,7 @@ from uvea.durable import write_text, write_whole
 from uvea.errors import OutputError, PlanError, ShapeError, UveaError
 from uvea.images import check_inside, mask_suffix, read, read_channels, suffix_of, write
 from uvea.images.format import MAX_PIXELS
-from uvea.images.image import Image
+from uvea.images.image import IN_MILLIMETRES, Image
 from uvea.inference.segment import Segmented
 from uvea.inference.source import Source, source_of
 from uvea.objects.outlines import LARGEST_ROI, geojson, imagej_rois
@@ -56,6 +56,9 @@ PROBABILITIES = "_probabilities"
 """Behind the name of an image."""
 
 LARGEST_16 = 0xFFFF
+
+SAME_SIZE = 0.1
+"""Pixel sizes that differ by less than this share are as good as one: trainings vary the size by more."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +177,8 @@ def predict_files(
 
     def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
         image, source = given
-        if plan.spacing is not None and (image.unit == "px") != (plan.unit == "px"):
-            sizes = "×".join(f"{size:g}" for size in plan.spacing)
-            listen(
-                Message(
-                    f"{job.name} has its pixel size in {image.unit}, the plan in {plan.unit}: it is not "
-                    f"resampled, as if it were {sizes} {plan.unit} as in the training",
-                    "warning",
-                )
-            )
+        if said := _of_another_size(image, plan):
+            listen(Message(f"{job.name} {said}", "warning"))
         found = loaded.segment(
             source,
             image.shape,
@@ -343,6 +339,23 @@ def _refuse_rois(job: Job, image: Image) -> None:
             f"{job} is {side} pixels long, ImageJ's outlines end at {LARGEST_ROI}",
             hint="leave imagej out of --outlines; geojson has no such limit",
         )
+
+
+def _of_another_size(image: Image, plan: Plan) -> str | None:
+    """What is to be said where the pixels of an image are not of the size that the network knows."""
+    known = plan.spacing or plan.fingerprint.spacing_median[-plan.dims :]
+    sizes = f"{'×'.join(f'{size:g}' for size in known)} {plan.unit}"
+    if plan.spacing is not None and (image.unit == "px") != (plan.unit == "px"):
+        units = f"has its pixel size in {image.unit}, the plan in {plan.unit}"
+        return f"{units}: it is not resampled, as if it were {sizes} as in the training"
+    if plan.spacing is not None or "px" in (image.unit, plan.unit):
+        return None
+    own = tuple(size * IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit] for size in image.spacing[-plan.dims :])
+    if all(abs(have / want - 1) < SAME_SIZE for have, want in zip(own, known, strict=True)):
+        return None
+    given = f"has pixels of {'×'.join(f'{size:g}' for size in own)} {plan.unit}, all training images of {sizes}"
+    way = f"train with --set spacing={','.join(f'{size:g}' for size in known)}"
+    return f"{given}: it is not resampled, because the plan has no spacing; {way}"
 
 
 def _refuse_names(folder: Path, jobs: Sequence[Job]) -> None:

@@ -194,7 +194,7 @@ def load(pair: Pair, measures: Measures) -> Loaded:
         within = _region(opened(pair.within, axes=measures.axes), pair.within, image, pair.reference)
     probabilities = None
     if pair.probabilities is not None:
-        maps = opened(pair.probabilities)
+        maps = read_beside(pair.probabilities, image, measures)
         probabilities = _probabilities(maps, pair.probabilities, image, pair.reference, classes=measures.labels.classes)
     guess = None
     if pair.prediction is None:
@@ -215,6 +215,24 @@ def load(pair: Pair, measures: Measures) -> Loaded:
         within=within,
         probabilities=probabilities,
     )
+
+
+def read_beside(path: Path, mask: Image, measures: Measures) -> Image:
+    """Read the image or the probability map of a mask.
+
+    As its file says and, where axes were given and the size is not that of the mask, with these, or with channels in
+    front of these.
+    """
+    opened = partial(read, path, max_pixels=measures.max_pixels)
+    if measures.axes is not None:
+        for axes in (None, measures.axes, f"c{measures.axes}"):
+            try:
+                image = opened(axes=axes)
+            except ShapeError:  # these axes are not those of the file
+                continue
+            if image.shape == mask.shape:
+                return image
+    return opened()
 
 
 def objects_of(loaded: Loaded, measures: Measures) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
@@ -314,18 +332,16 @@ def with_probabilities(rows: tuple[CaseScore, ...], counts: Mapping[int, Probabi
 
 
 def _membranes(loaded: Loaded, measures: Measures) -> MembraneCurve:
-    thresholds: tuple[float, ...] = THRESHOLDS
+    thresholds, fixed = THRESHOLDS, measures.membrane_threshold
     if loaded.probabilities is None:
         membrane = (loaded.prediction <= 0).astype(np.float32)
-        thresholds = (measures.membrane_threshold,)  # a mask is the same at every one
+        thresholds, fixed = (0.5,), 0.5  # a mask is the same at every one, but at 0, where all is membrane
     else:
         membrane = np.clip(loaded.probabilities[0].astype(np.float32), 0, 1)
     cells = np.where(loaded.reference > 0, 1, 0)
     if measures.labels.kind == "instances" and not measures.pieces[0]:
         cells = objects_of(loaded, measures)[0]
-    return score_membranes(
-        cells, membrane, thresholds=thresholds, fixed=measures.membrane_threshold, within=_counted(loaded)
-    )
+    return score_membranes(cells, membrane, thresholds=thresholds, fixed=fixed, within=_counted(loaded))
 
 
 def _counted(loaded: Loaded) -> NDArray[np.bool_]:

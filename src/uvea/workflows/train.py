@@ -29,7 +29,7 @@ from uvea.augment.chain import standard_chain
 from uvea.batches.ahead import Ahead
 from uvea.batches.cache import cache_cases, slices_of
 from uvea.batches.on_device import device_sampler, size_bytes
-from uvea.batches.sampler import TrainingCase, sampler, turns
+from uvea.batches.sampler import TrainingCase, patches, sampler
 from uvea.datasets.case import DataOptions
 from uvea.datasets.discover import NO_OPTIONS
 from uvea.datasets.names import listed
@@ -573,7 +573,7 @@ def _as_trained(case: TrainingCase, plan: Plan) -> list[TrainingCase]:
 def _steps(plan: Plan, training: Sequence[TrainingCase]) -> int | None:
     if plan.epochs is None:
         return plan.steps
-    return max(1, round(plan.epochs * _patches(training, plan) / plan.batch))
+    return round(plan.epochs * max(1.0, _patches(training, plan) / plan.batch))
 
 
 def _patches(training: Sequence[TrainingCase], plan: Plan) -> int:
@@ -612,8 +612,8 @@ def _go_back(run: Run, training: Sequence[TrainingCase], error: LossError, good:
         ModelError: when that has been tried often enough.
     """
     plan = run.plan
-    turn = turns(training, plan.patch, plan.batch, seed=plan.seed)
-    names = sorted({training[index].name for index in turn(_drawn(error.step, good.redrawn))})
+    choose = patches(training, plan.patch, plan.batch, foreground=plan.foreground, seed=plan.seed)
+    names = sorted({training[index].name for index, _ in choose(_drawn(error.step, good.redrawn))})
     where = f"{error.problem}, on {listed(names, limit=8)}"
     if len(good.redrawn) >= ATTEMPTS:
         raise ModelError(

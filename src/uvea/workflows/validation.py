@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import ceil
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -325,12 +326,8 @@ def examples_of(
 ) -> list[Example]:
     """The worst, the best and evenly some between, each with its image as it was read."""
     plan = run.plan
-    lead, _ = _lead(plan)
-    scores: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if lead in row.values:
-            scores.setdefault(row.case, {})[row.class_name] = float(row[lead] or 0.0)
-    ranked = sorted(scores, key=lambda name: float(np.mean(list(scores[name].values()))))
+    scores = ranked_scores(rows, _lead(plan)[0])
+    ranked = list(scores)
     chosen = [ranked[i] for i in sorted({round(i) for i in np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked)))})]
     folded = ready(network, precision, run.device)
     shown = []
@@ -360,6 +357,15 @@ def examples_of(
     return shown
 
 
+def ranked_scores(rows: Sequence[CaseScore], metric: str) -> dict[str, dict[str, float]]:
+    """Case to score by class, the worst case first. Without the background, which nearly fills any image."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.label > 0 and metric in row.values:
+            scores.setdefault(row.case, {})[row.class_name] = float(row[metric] or 0.0)
+    return dict(sorted(scores.items(), key=lambda one: fmean(one[1].values())))
+
+
 def _lead(plan: Plan) -> tuple[str, str]:
     """The figure that matters most: its name in tables, and as it is shown."""
     return ("mean_ap", "mean AP") if plan.task == "objects" else ("dice", "Dice")
@@ -383,12 +389,12 @@ def write_report(
         shown = {"mean AP": "mean_ap", "AP at 0.50": "ap_50", "AP at 0.70": "ap_70", "AP at 0.90": "ap_90"}
         figures |= {f"validation {text}": f"{pooled(summary, name):.3f}" for text, name in shown.items()}
     figures |= {
-        "validation Dice": f"{summary.dice.mean:.3f}",
-        "validation IoU": f"{summary.foreground['iou'].mean:.3f}",
+        "validation Dice": f"{summary.dice.over_units:.3f}",
+        "validation IoU": f"{summary.foreground['iou'].over_units:.3f}",
     }
     for one in summary.classes:
-        figures[f"Dice of {one.class_name}"] = f"{one.metrics['dice'].mean:.3f}"
-    figures["validation cases"] = str(cases)
+        figures[f"Dice of {one.class_name}"] = f"{one.metrics['dice'].over_units:.3f}"
+    figures["validation cases"] = f"{cases} in {counted(summary.groups, 'group')}" if summary.groups else str(cases)
     if run.kept.leaks:
         figures["trained with --allow-leak"] = "these scores are too good: " + "; ".join(run.kept.leaks)
     training_report(
@@ -436,14 +442,17 @@ def origin(run: Run) -> dict[str, str]:
 
 
 def figure_text(rows: Sequence[CaseScore], plan: Plan) -> str:
-    """The figure of a training in a sentence."""
+    """The figure of a training in a sentence; Dice is over patients or other groups where there are any."""
     if not rows:
         return "Dice nan"
     summary = summarise(rows, resamples=0)
+    dice = f"Dice {summary.dice.over_units:.3f}"
+    if summary.groups:
+        dice += f" (mean over {counted(summary.groups, 'group')})"
     if plan.task == "semantic":
-        return f"Dice {summary.dice.mean:.3f}"
+        return dice
     found = {name: pooled(summary, name) for name in ("mean_ap", "ap_50")}
-    return f"mean AP {found['mean_ap']:.3f}, AP {found['ap_50']:.3f} at 0.50, Dice {summary.dice.mean:.3f}"
+    return f"mean AP {found['mean_ap']:.3f}, AP {found['ap_50']:.3f} at 0.50, {dice}"
 
 
 def counted(number: int, what: str) -> str:
