@@ -169,8 +169,8 @@ def numbered(*counts, start=1):
 
 @pytest.mark.parametrize(
     "counts",
-    [(5, 9, 40), (3, 7, 0, 12, 5), (27, 30), (80,)],
-    ids=["few masks", "an empty mask", "two masks", "one mask"],
+    [(5, 9, 40), (6, 9, 12), (5, 6, 7, 5, 6, 7), (3, 7, 0, 12, 5), (27, 30), (80,)],
+    ids=["few masks", "few objects", "in pairs", "an empty mask", "two masks", "one mask"],
 )
 def test_object_numbers_are_recognised(counts):
     """Consecutive numbers, one piece each, as many as there are objects."""
@@ -192,6 +192,14 @@ def test_organs_are_classes():
     assert decide_labels(cases, pieces=pieces).classes == 31
     holes = [{0: 900} | {v: 50 for v in range(1, 8) if v % k} for k in (2, 3, 4, 5)]
     assert decide_labels(holes, pieces=[dict.fromkeys(case, 1) for case in holes]).kind == "values"
+
+
+def test_layers_are_classes_although_the_last_are_missing_in_some_masks():
+    """Five, four or three layers of a piece each, in twelve masks; as many objects would have more numbers."""
+    cases, pieces = numbered(*[5, 4, 3] * 4)
+    assert decide_labels(cases, pieces=pieces).classes == 6
+    cases, pieces = numbered(*[5, 4, 3] * 4, 9)
+    assert decide_labels(cases, pieces=pieces).kind == "instances"
 
 
 def test_values_in_many_pieces_are_classes():
@@ -230,6 +238,30 @@ def test_small_classes_are_not_taken_for_rims():
     """Three rare classes in pieces of twenty pixels are real."""
     case = {0: 9000, 1: 20, 2: 40, 3: 60}
     assert decide_labels([case], pieces=[{0: 1, 1: 1, 2: 2, 3: 3}]).classes == 4
+
+
+def test_dots_are_no_rims_where_their_values_count_from_zero():
+    """Rims of compression lie between 0 and 255, not at 1, 2, 3; but in a JPEG, or among twenty, these may be rims."""
+
+    def dots(*values, **options):
+        case = {0: 26000} | dict.fromkeys(values, 30)
+        return decide_labels([case], pieces=[dict.fromkeys(values, 10)], **options)
+
+    assert dots(1, 2, 3).values == (0, 1, 2, 3)
+    for values, options in (((2, 3, 4), {}), ((1, 2, 3), {"lossy": True}), (range(1, 21), {"instances": False})):
+        with pytest.raises(DatasetError, match=r"specks.*\n.*name every value with --labels"):
+            dots(*values, **options)
+
+
+def test_dots_are_classes_where_the_user_names_their_values():
+    """All of them: a name for some values only does not say what the others are."""
+    case, pieces = {0: 26000, 10: 30, 20: 30, 30: 30}, {10: 10, 20: 10, 30: 10}
+    names = {0: "ground", 10: "a", 20: "b", 30: "c"}
+    assert decide_labels([case], pieces=[pieces], names=names).names == ("ground", "a", "b", "c")
+    with pytest.raises(DatasetError, match="specks"):
+        decide_labels([case], pieces=[pieces], names={0: "ground", 10: "a"})
+    with pytest.raises(DatasetError, match="specks"):
+        decide_labels([case], pieces=[pieces], names=("ground", "a", "b", "c"))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from uvea.arrays.labels import LabelMap
 from uvea.datasets.case import Case, DataOptions, Dataset
 from uvea.datasets.check import CHECKS, check
 from uvea.datasets.discover import discover
 from uvea.datasets.split import Split
-from uvea.datasets.survey import survey
+from uvea.datasets.survey import CaseFacts, Survey, survey
 from uvea.images import Image, write
 
 MASK = np.array([[0, 0, 1], [0, 1, 1]], np.uint8)
@@ -210,6 +211,26 @@ def test_mixed_channels_are_refused_unless_gray_and_rgb(tmp_path, channels, seve
     assert f"1 in 3 ('g0'), {channels} in 1 ('odd')" in found.problem
 
 
+@pytest.mark.parametrize(
+    ("dtype", "axes", "severity"),
+    [(np.uint16, "yx", "warning"), (np.float32, "yx", "error"), (np.uint8, "zyx", "error")],
+)
+def test_gray_beside_three_channels_is_refused_where_a_training_refuses_it(tmp_path, dtype, axes, severity):
+    """Three floats or three dyes of a volume are no colours, and gray ones cannot become them."""
+
+    def facts(name, channels):
+        return CaseFacts(name=name, shape=(3,) * len(axes), axes=axes, channels=channels, dtype=np.dtype(dtype).name)
+
+    three, gray = facts("three", 3), facts("gray", 1)
+    dataset = Dataset(root=tmp_path, cases=tuple(Case(name=n, images=(Path(n),)) for n in ("three", "gray")), layout="")
+    found = Survey(facts=(three, gray), labels=LabelMap(kind="values", values=(0, 1)), findings=())
+    (mixed,) = [one for one in check(dataset, found) if one.kind == "mixed-channels"]
+    assert mixed.severity == severity
+    assert ("read as RGB" in mixed.problem) == (severity == "warning")
+    if severity == "error":
+        assert "only in 2D images of 8 or 16 bit" in mixed.problem and "--skip" in mixed.hint
+
+
 def test_odd_and_mixed_types_are_warnings(tmp_path):
     """Images of 64 bits are mostly results, and two types mean two exports."""
     found = findings_of(tmp_path, *good(tmp_path), case(tmp_path, "odd", scene(9, dtype=np.float64), 1 - MASK))
@@ -223,6 +244,14 @@ def test_probability_masks_are_an_error_with_a_value(tmp_path):
     found = only(findings_of(tmp_path, *good(tmp_path), soft), "fractional-mask")
     assert found.severity == "error"
     assert "such as 0.25 in 'soft'" in found.problem
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_mask_with_infinity_is_an_error_and_no_crash(tmp_path, value):
+    """It is shown as what it is."""
+    broken = case(tmp_path, "broken", scene(9), np.where(MASK > 0, value, 0).astype(np.float32))
+    found = only(findings_of(tmp_path, *good(tmp_path), broken), "fractional-mask")
+    assert f"such as {value} in 'broken'" in found.problem
 
 
 def test_a_single_annotated_image_is_a_warning(tmp_path):

@@ -177,6 +177,7 @@ def test_skip_leaves_files_out(tmp_path):
         (["images/a_raw.png", "images/a_img.png", "masks/a_mask.png"], ["two images", "a_raw.png", "a_img.png"]),
         (["images/a.png", "masks/a.png", "labels/a.png"], ["two folders of masks", "labels", "masks"]),
         (["images/a.png", "images/b.png"], ["2 files", "no masks were found", "images/a.png"]),
+        (["images/p1/1.png", "images/p2/2.png", "masks/p2/1.png", "masks/p1/2.png"], ["p1/1.png", "p2/1.png", "'p1'"]),
         (["a.csv", "b.txt", "c.txt"], ["no images", "3 files", "2 .txt"]),
         ([], ["no images", "it is empty"]),
     ],

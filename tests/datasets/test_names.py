@@ -6,8 +6,51 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uvea.datasets.names import LONGEST_NAME, check_output_names
+from uvea.datasets.names import LONGEST_NAME, check_output_names, numbered, subject_of
 from uvea.errors import DatasetError, OutputError, harmless
+
+
+@pytest.mark.parametrize(
+    ("names", "series", "stack"),
+    [
+        (["a_1", "a_2"], ("a_", ""), False),
+        (["p/a_z1", "p/a_z2"], ("p/a_z", ""), True),
+        (["S1_z1_ch0", "S1_z2_ch0"], ("S1_z", "_ch0"), True),
+        (["S1_z1_ch0", "S1_z1_ch1", "S1_z2_ch0"], ("S1_z", "_ch0"), True),
+        (["v_slice-1_512x512", "v_slice-2_512x256"], ("v_slice-", "_512x512"), True),
+        (["a_1_512x512", "a_2_512x512"], ("a_", "_512x512"), False),
+        (["a_1_64_L", "a_2_64_L", "a_1_64_R", "a_2_64_R"], ("a_", "_64_L"), False),
+        (["s1_img_1", "s1_img_2", "s2_img_1"], ("s1_img_", ""), False),
+        (["s1", "s2"], ("s", ""), True),
+        (["v2_a", "v2_b"], ("v", "_a"), False),
+        (["a_1_2"], ("a_1_", ""), False),
+    ],
+)
+def test_the_number_that_counts_is_the_slice_or_the_last_that_changes(names, series, stack):
+    """Of the first name: a size or the only channel is no number of a series."""
+    found = numbered(names)[names[0]]
+    assert (found.series, found.stack) == (series, stack)
+
+
+def test_names_without_a_number_have_no_series():
+    """Those of folders do not count."""
+    assert numbered(["a", "p1/b"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        ("sub-01_ses-1_T1w", "sub-01"),
+        ("site/sub-control2_T1w", "sub-control2"),
+        ("sub-01/scan", "sub-01"),
+        ("sub-image_01", None),
+        ("mysub-01_a", None),
+        ("sub-01-a", None),
+    ],
+)
+def test_subjects_are_known_by_the_rules_of_bids(name, subject):
+    """A label without a number is a word."""
+    assert subject_of(name) == subject
 
 
 def test_ordinary_names_are_left_alone():

@@ -173,6 +173,13 @@ def test_copies_join_groups_and_copies_of_copies():
     assert "in whole images with their copies: " in split(cases(*"abcdefghij"), copies=[("a", "b")]).reason
 
 
+def test_a_unit_with_two_copies_in_it_counts_each_case_once():
+    """Three of six cases fit into a half, so they are drawn with some seeds."""
+    some = [*cases("a", "d", "e", "f"), case("b", group="p"), case("c", group="p")]
+    made = [split(some, fraction=0.5, seed=seed, copies=[("a", "b", "c")]) for seed in range(20)]
+    assert any(one.val == ("a", "b", "c") and one.reason.startswith("3 of 6") for one in made)
+
+
 def test_a_copy_follows_the_part_that_the_user_fixed():
     """To either side; fixed cases themselves stay where they are."""
     some = [*cases(*"abcdefgh"), case("t", part="train"), case("v", part="val")]
@@ -224,6 +231,63 @@ def test_patient_like_prefixes_are_groups_and_class_names_are_not():
     assert "whole" not in classes.reason
     magnifications = split(cases(*(f"{zoom}_{n:02d}" for zoom in ("20x", "40x") for n in range(20))))
     assert "whole" not in magnifications.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "endings"),
+    [
+        ("Image_{:02d}{}", "LR"),
+        ("{}_{}", ("left", "right")),
+        ("patient{:03d}_{}", ("ED", "ES")),
+        ("AB{}CD_{}_512", ("pre", "post", "late")),
+        ("sub-{:02d}_ses-{}_T1w", (1, 2)),
+        ("sub-{:02d}_z{}", range(4)),
+        ("site/sub-c{}_z{}", range(4)),
+    ],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_images_of_one_patient_lie_on_one_side(name, endings, seed):
+    """Left and right, early and late, all visits, all slices."""
+    patient = {name.format(number, ending): number for number in range(1, 9) for ending in endings}
+    made = split(cases(*patient), seed=seed)
+    assert {patient[one] for one in made.train}.isdisjoint(patient[one] for one in made.val)
+    for fold in folds(cases(*patient), 4, seed=seed):
+        assert {patient[one] for one in fold.train}.isdisjoint(patient[one] for one in fold.val)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"img_{number}_{letter}" for number, letter in enumerate("abcdefgh")],
+        [*(f"20x_{letter}" for letter in "abcdefgh"), "40x_a"],
+        [f"v2_{letter}" for letter in "abcdefgh"],
+        [f"case_{number:03d}_512x512" for number in range(8)],
+        [f"case_{number:03d}_t1" for number in range(8)],
+    ],
+    ids=["each its own number", "a magnification", "a version", "a size", "a sequence"],
+)
+def test_other_numbers_are_no_patients(names):
+    """Every image is drawn by itself."""
+    assert split(cases(*names)).reason == f"2 of {len(names)} cases drawn with seed 42"
+
+
+def test_visits_of_a_patient_stay_together_with_all_their_endings():
+    """The visit is the number that counts, also for an ending that only first visits have."""
+    names = [f"p{patient}_1_{side}" for patient in range(12, 20) for side in ("left", "right")] + ["p13_2_left"]
+    for seed in range(10):
+        made = split(cases(*names), seed=seed)
+        assert {name[:3] for name in made.train}.isdisjoint(name[:3] for name in made.val)
+
+
+def test_a_slice_is_known_by_its_number_wherever_that_is():
+    """A channel or a size behind it is no slice; and all channels and tiles of a stack are one unit."""
+    one = cases(*(f"vol1_slice_{number:03d}_512x512" for number in range(10)))
+    assert split(one).val == ("vol1_slice_008_512x512", "vol1_slice_009_512x512")
+    three = cases(*(f"Series{s:03d}_z{z:03d}_ch00" for s in (1, 2, 3) for z in range(4)))
+    assert split(three).reason == "4 of 12 cases drawn with seed 42, in whole stacks: 1 of 3"
+    tiled = cases(*(f"v{v}_z{z}_x{x}_{dye}" for v in range(4) for z in range(3) for x in range(2) for dye in "ab"))
+    assert sorted({len(fold.val) for fold in folds(tiled, 4)}) == [12]
+    assert all(len({name[:2] for name in fold.val}) == 1 for fold in folds(tiled, 4))
 
 
 def test_fixed_parts_stay_and_groups_follow_them():
@@ -281,6 +345,7 @@ def test_neighbours_are_those_of_one_series_by_its_smallest_step():
     """Gaps and other series are no neighbours."""
     some = cases("z10", "z2", "z4", "z6", "y_1", "y_2", "p/y_3", "one")
     assert neighbour_pairs(some) == [("y_1", "y_2"), ("z2", "z4"), ("z4", "z6")]
+    assert neighbour_pairs(cases("a_1_64x64", "a_2_64x64")) == [("a_1_64x64", "a_2_64x64")]
 
 
 def written(tmp_path: Path, content: object, suffix: str = ".json") -> Path:

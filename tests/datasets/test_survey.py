@@ -1,10 +1,12 @@
 """The reading pass: numbers worked by hand, bad files as findings, and neighbours that are or are not one stack."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from uvea.arrays.labels import LabelMap
 from uvea.datasets.case import Case, DataOptions, Dataset
@@ -125,6 +127,44 @@ def test_a_volume_keeps_its_direction(tmp_path):
             tmp_path / name, [(volume, volume.astype(np.uint8))], suffix=".nii.gz", unit="mm", direction=direction
         )
         np.testing.assert_allclose(look(dataset).facts[0].direction, direction, atol=1e-6)
+
+
+def test_slices_at_an_unknown_distance_are_told(tmp_path):
+    """The images are usable, so it is a warning; it names them and the way out."""
+    volume = np.zeros((3, 4, 5), np.uint8)
+    for index, sizes in enumerate(({}, {"PhysicalSizeZ": 2.0})):
+        metadata = {"axes": "ZYX", "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, **sizes}
+        tifffile.imwrite(tmp_path / f"c{index}.ome.tif", volume, metadata=metadata)
+    mask = save(tmp_path / "mask.tif", volume + np.eye(4, 5, dtype=np.uint8), axes="zyx")
+    cases = tuple(Case(name=f"c{i}", images=(tmp_path / f"c{i}.ome.tif",), mask=mask) for i in range(2))
+    found = look(Dataset(root=tmp_path, cases=cases, layout=""))
+    (finding,) = found.findings
+    assert (finding.severity, finding.kind, finding.files) == ("warning", "unknown-depth", cases[0].images)
+    assert "1 of 2 images" in finding.problem and "PhysicalSizeZ" in finding.hint
+    assert [fact.unit for fact in found.facts] == ["px", "um"]
+
+
+@pytest.mark.parametrize("others", [(0, 255), (0, 128, 255)])
+def test_masks_of_one_bit_beside_others_without_a_one_are_refused(tmp_path, others):
+    """Whether their 1 is the 255 of the others is not ours to say; the mask of a class of its own it is not."""
+    mask = np.resize(np.array(others, np.uint8), (4, 4))
+    found = look(dataset_of(tmp_path, [(IMAGE, MASK > 0), (np.resize(IMAGE, (4, 4)), mask)]))
+    (finding,) = found.findings
+    assert (finding.severity, finding.kind) == ("error", "labels")
+    assert finding.problem.startswith("1 of 2 masks have one bit") and "'c0'" in finding.problem
+    assert "8 bits" in finding.hint
+
+
+def test_masks_of_one_bit_fit_others_with_a_one_and_empty_ones(tmp_path):
+    """In either format, and beside a mask without any foreground."""
+    mask = (MASK > 0).astype(np.uint8)
+    dataset = dataset_of(tmp_path / "a", [(IMAGE, mask > 0), (IMAGE, mask), (IMAGE, 0 * mask)])
+    white = Case(name="d", images=dataset.cases[0].images, mask=tmp_path / "d.tif")
+    tifffile.imwrite(white.mask, mask > 0)
+    found = look(replace(dataset, cases=(*dataset.cases, white)))
+    assert (found.labels.values, found.findings) == ((0, 1), ())
+    assert look(dataset_of(tmp_path / "b", [(IMAGE, mask > 0), (IMAGE, 0 * mask)])).labels.values == (0, 1)
+    assert look(dataset_of(tmp_path / "c", [(IMAGE, MASK), (IMAGE, mask > 1)])).labels.values == (0, 255)
 
 
 def test_where_classes_lie_is_measured_as_shares_of_the_axes(tmp_path):

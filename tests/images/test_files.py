@@ -47,6 +47,23 @@ def test_one_grid_in_two_units_is_one_grid():
     assert geometry_difference(in_um, replace(in_mm, unit="px")) == "units differ: um and px"
 
 
+def test_slices_at_different_places_are_on_different_grids():
+    """Also where they are in different units; on which side of a slice its front is does not matter."""
+    plane = Plane(thickness=3.0, origin=(1.0, 2.0, 3.0), direction=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    image = Image(array=np.zeros((1, 4, 5)), axes="yx", unit="mm", plane=plane)
+
+    def beside(**facts):
+        return geometry_difference(image, replace(image, plane=replace(plane, **facts)))
+
+    assert beside(origin=(91.0, 2.0, 3.0)) == "origins differ: [1.0, 2.0, 3.0] and [91.0, 2.0, 3.0]"
+    tilted = ((0.6, 0.8, 0.0), (-0.8, 0.6, 0.0), (0.0, 0.0, 1.0))
+    assert (beside(direction=tilted) or "").startswith("directions differ: ")
+    assert beside(direction=((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))) is None
+    in_um = replace(plane, thickness=3000.0, origin=(1000.0, 2000.0, 3000.0))
+    assert geometry_difference(image, replace(image, spacing=(1000.0, 1000.0), unit="um", plane=in_um)) is None
+    assert geometry_difference(image, replace(image, plane=None)) is None
+
+
 def test_channel_files_are_stacked_in_order(tmp_path):
     """One file per modality, as nnU-Net has them; the type holds both."""
     first = place(tmp_path, "a_0000.nii.gz", np.full((1, 3, 4, 5), 200, np.uint8), spacing=(3.0, 1.0, 1.0))

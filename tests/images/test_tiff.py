@@ -56,6 +56,28 @@ def test_ome_axes_and_units_per_axis(tmp_path):
     assert image.spacing == pytest.approx((1.0, 0.25, 0.25))
 
 
+def test_a_distance_of_slices_that_no_file_says_is_not_made_up(tmp_path):
+    """Proportions in the plane are kept, in pixels; a mask does not say a size either."""
+    sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 200, "PhysicalSizeYUnit": "nm"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK[0], metadata={"axes": "ZYX", **sizes})
+    image = read(tmp_path / "a.ome.tif")
+    assert (image.spacing, image.unit, image.depth_unknown) == (pytest.approx((1.0, 2.0, 1.0)), "px", True)
+    write(tmp_path / "mask.ome.tif", image)
+    assert read(tmp_path / "mask.ome.tif").unit == "px"
+    tifffile.imwrite(tmp_path / "b.tif", STACK[0], resolution=(20000, 20000), resolutionunit=3, metadata=None)
+    assert (read(tmp_path / "b.tif").unit, read(tmp_path / "b.tif").depth_unknown) == ("px", True)
+    tifffile.imwrite(tmp_path / "c.ome.tif", STACK[0, 0], metadata={"axes": "YX", **sizes})
+    assert (read(tmp_path / "c.ome.tif").unit, read(tmp_path / "c.ome.tif").depth_unknown) == ("um", False)
+
+
+def test_imagej_leaves_out_a_distance_of_one_unit(tmp_path):
+    """One centimetre, where it counts in centimetres."""
+    metadata = {"axes": "ZYX", "unit": "cm"}
+    tifffile.imwrite(tmp_path / "a.tif", STACK[0], imagej=True, resolution=(4, 5), metadata=metadata)
+    image = read(tmp_path / "a.tif")
+    assert (image.spacing, image.unit, image.depth_unknown) == (pytest.approx((10.0, 2.0, 2.5)), "mm", False)
+
+
 def test_pages_without_metadata_are_slices(tmp_path):
     """The commonest stack of all: pages, and nothing said about them."""
     path = tmp_path / "a.tif"
@@ -157,6 +179,27 @@ def test_white_as_zero_is_turned_around(tmp_path):
     """As every viewer shows it."""
     tifffile.imwrite(tmp_path / "a.tif", COLOUR[..., 0], photometric="miniswhite", metadata=None)
     np.testing.assert_array_equal(read(tmp_path / "a.tif").array[0], 255 - COLOUR[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [
+        ("a.tif", (9, 11), {}),
+        ("a.tif", (3, 9, 11), {"compression": "zlib"}),
+        ("a.tif", (3, 16, 16), {"tile": (16, 16), "metadata": None}),
+        ("a.tif", (9, 11), {"software": "mine"}),
+        ("a.ome.tif", (3, 9, 11), {"metadata": {"axes": "ZYX"}}),
+        ("a.ome.tif", (9, 11), {"software": "mine"}),
+    ],
+)
+def test_masks_that_numpy_users_save_are_not_turned_around(name, shape, options, tmp_path):
+    """tifffile stores True as 1, and says that 0 is white."""
+    mask = np.indices(shape).sum(axis=0) % 5 == 0
+    tifffile.imwrite(tmp_path / name, mask, **options)
+    image = read(tmp_path / name)
+    np.testing.assert_array_equal(image.array[0], mask)
+    write(tmp_path / f"again_{name}", image)
+    np.testing.assert_array_equal(read(tmp_path / f"again_{name}").array[0], mask)
 
 
 @pytest.mark.parametrize(

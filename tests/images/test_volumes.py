@@ -1,5 +1,7 @@
 """Where volumes lie in space: NIfTI, NRRD and MetaImage must agree, and nothing may be lost on the way."""
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
@@ -51,6 +53,32 @@ def test_the_affine_survives_reading_and_writing_a_mask(name, suffix, tmp_path):
     np.testing.assert_allclose(mask.affine, before, rtol=1e-6, atol=1e-6)
     assert mask.shape == VOLUME.shape
     assert mask.get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 1), (0, 1), (0, 0)])
+def test_a_mask_lies_on_its_image_for_whoever_prefers_the_other_form(codes, tmp_path):
+    """sform and qform may differ, as after a registration; ITK looks at their codes, and without any at neither."""
+    file = nibabel.Nifti1Image(VOLUME, None)
+    file.set_sform(AFFINES["plain"], codes[0])
+    file.set_qform(AFFINES["oblique"], codes[1])
+    nibabel.save(file, tmp_path / "image.nii.gz")
+    image = read(tmp_path / "image.nii.gz")
+    write(tmp_path / "mask.nii.gz", image.with_array((image.array > 50).astype(np.uint8)))
+    both = [SimpleITK.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in ("image", "mask")]
+    for fact in ("GetOrigin", "GetSpacing", "GetDirection"):
+        assert getattr(both[1], fact)() == getattr(both[0], fact)()
+    headers = [nibabel.load(tmp_path / f"{name}.nii.gz").header for name in ("image", "mask")]
+    for form in ("get_sform", "get_qform"):
+        np.testing.assert_array_equal(getattr(headers[1], form)(), getattr(headers[0], form)())
+    assert (int(headers[1]["sform_code"]), int(headers[1]["qform_code"])) == codes
+
+
+def test_an_image_that_was_moved_is_written_where_it_is(tmp_path):
+    """The header of its file no longer holds."""
+    nibabel.save(nibabel.Nifti1Image(VOLUME, AFFINES["oblique"]), tmp_path / "a.nii")
+    moved = replace(read(tmp_path / "a.nii"), origin=(7.0, 8.0, 9.0))
+    write(tmp_path / "b.nii", moved)
+    np.testing.assert_allclose(nibabel.load(tmp_path / "b.nii").affine[:3, 3], (-9, -8, 7), rtol=1e-6)
 
 
 def test_spacing_follows_array_axes(tmp_path):

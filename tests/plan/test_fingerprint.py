@@ -1,5 +1,7 @@
 """What is measured of a survey, worked by hand on facts and on small volumes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -233,6 +235,9 @@ def test_a_pair_far_from_the_middle_of_the_others_is_none():
     pairs = measured(case, labels=labels).mirror_pairs
     assert ("lobe", "other lobe") not in pairs
     assert ("other lobe", "a") in pairs
+    # Cases that lack one of two classes do not count for them.
+    lacking = replace(case, mask_centres={1: centres[1], 3: centres[3]})
+    assert ("other lobe", "a") in measured(case, *[lacking] * 9, labels=labels).mirror_pairs
 
 
 @pytest.mark.data

@@ -35,6 +35,9 @@ MANY_VALUES = 5
 VERY_MANY_VALUES = 20
 """More values than most sets of classes have."""
 
+FEW_MASKS = 6
+"""Up to here, three different numbers of objects are as many as can be expected: each is in two masks, on average."""
+
 SPECK = 4.0
 """Mean size, in pixels, below which rare values are the rims that compression and smoothing leave."""
 
@@ -232,14 +235,17 @@ def decide_labels(
     Values are object numbers, not classes, when all of this holds (with `instances` None):
       - a mask has MANY_VALUES or more of them beside 0, and 0 is present;
       - a value is one connected piece (1.5 on average are allowed for objects that others cut in two);
-      - either the masks number their objects 1…N with N taking three sizes or more (two, if N is large);
-        or there are VERY_MANY_VALUES and the usual one is in one or two masks only, as where the numbers run on
-        from image to image.
-    A set of organs fails the last point: all masks have the same values, or lack one in the middle.
+      - either the masks number their objects 1…N with N taking four sizes or more (three in up to FEW_MASKS masks,
+        two where a mask has VERY_MANY_VALUES); or there are VERY_MANY_VALUES and the usual one is in one or two
+        masks only, as where the numbers run on from image to image.
+    A set of organs fails the last point: all masks have the same values, or lack one in the middle. So do layers, of
+    which the last one or two may be out of view.
 
     Masks that were compressed or smoothed have values that exist only on the rims of objects: three or more
     rare values (under 1 % of pixels each) in pieces of less than SPECK pixels on average. They are refused. In
-    lossy files three rare values are enough, or two values closer than LOSS.
+    lossy files three rare values are enough, or two values closer than LOSS. Dots are as small: values are no rims
+    where `names` has each of them, or where they are fewer than VERY_MANY_VALUES and 0, 1, 2, … without a gap,
+    because rims lie between the values of objects, which would be far apart. In lossy files only `names` can tell.
 
     Args:
         cases: pixels per value, one mapping per mask; colours as (red, green, blue).
@@ -266,12 +272,15 @@ def decide_labels(
         )
     if instances is None:
         instances = not lossy and _are_instances(cases, pieces)
-    specks = 0 if instances and not lossy else _rim_values(totals, pieces, lossy)
-    if specks:
+    named = isinstance(names, Mapping) and set(names) == set(totals)
+    counted = not lossy and len(totals) < VERY_MANY_VALUES and set(totals) == set(range(len(totals)))
+    clean = named or counted or (instances and not lossy)
+    if specks := 0 if clean else _rim_values(totals, pieces, lossy):
         raise DatasetError(
             f"masks have {len(totals)} values, {specks} of them only in specks on the rims of objects: "
             "they were compressed or smoothed",
-            hint="save masks as PNG or TIFF, without smoothing and not as JPEG, with one exact value per class",
+            hint="save masks as PNG or TIFF, without smoothing and not as JPEG, with one exact value per class; "
+            "or name every value with --labels, such as 0=background,50=cell, if these are classes",
         )
     if instances:
         return _named(_instance_labels(ignore), names)
@@ -387,7 +396,8 @@ def _are_instances(cases: Sequence[Mapping[Key, int]], pieces: Sequence[Mapping[
     if number_of_pieces > 1.5 * sum(map(len, objects)):
         return False
     annotated = [values for values in objects if values]
-    counts_differ = len(set(map(len, annotated))) >= (3 if largest < VERY_MANY_VALUES else 2)
+    sizes_wanted = 2 if largest >= VERY_MANY_VALUES else 3 if len(annotated) <= FEW_MASKS else 4
+    counts_differ = len(set(map(len, annotated))) >= sizes_wanted
     consecutive = sum(values == list(range(1, len(values) + 1)) for values in annotated)
     if counts_differ and consecutive >= 0.8 * len(annotated):
         return True

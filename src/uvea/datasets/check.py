@@ -22,6 +22,9 @@ SPACING_TOLERANCE = 0.05
 
 UM_PER_UNIT = {"mm": 1000.0, "um": 1.0}
 
+COLOUR_TYPES = ("uint8", "uint16")
+"""Types of the images of cameras; floats are measurements."""
+
 LEAKS = ("group-across", "duplicate-across", "near-duplicate-across")
 """Kinds of findings that make a validation score too good. In a split of the user's own they are errors."""
 
@@ -62,7 +65,7 @@ class Evidence:
         return {case.name: case for case in self.dataset.cases}
 
     @cached_property
-    def _sides(self) -> list[tuple[frozenset[str], frozenset[str], bool]]:
+    def sides(self) -> list[tuple[frozenset[str], frozenset[str], bool]]:
         """Of each split its two sides, and whether it is the user's own."""
         return [(frozenset(split.train), frozenset(split.val), split.by_user) for split in self.splits]
 
@@ -74,7 +77,7 @@ class Evidence:
             "": they are not.
         """
         together = set(names)
-        crossed = [by_user for train, val, by_user in self._sides if together & train and together & val]
+        crossed = [by_user for train, val, by_user in self.sides if together & train and together & val]
         if any(crossed):
             return "fixed"
         parts = {self.case_of[name].part for name in together}
@@ -107,6 +110,14 @@ def check(
     evidence = Evidence(dataset=dataset, survey=survey, near=near, splits=tuple(splits or ()), unopened=tuple(unopened))
     findings = [*survey.findings, *(finding for judge in CHECKS for finding in judge(evidence))]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
+
+
+def in_colour(facts: Iterable[CaseFacts]) -> bool:
+    """Whether all of these images are red, green and blue: three channels of 8 or 16 bit in the plane.
+
+    Gray images beside them are then read with equal channels.
+    """
+    return all(fact.channels == 3 and fact.axes == "yx" and fact.dtype in COLOUR_TYPES for fact in facts)
 
 
 def few_cases(evidence: Evidence) -> Iterable[Finding]:
@@ -193,7 +204,7 @@ def fractional_masks(evidence: Evidence) -> Iterable[Finding]:
     broken = [(case, facts) for case, facts in evidence.pairs if not facts.mask_whole]
     if broken:
         case, facts = broken[0]
-        example = next((value for value in facts.mask_values if value != value or value != int(value)), None)  # type: ignore[arg-type]
+        example = next((value for value in facts.mask_values if not float(value).is_integer()), None)  # type: ignore[arg-type]
         shown = f", such as {example:.4g} in '{case.name}'" if example is not None else ""
         yield _error(
             "fractional-mask",
@@ -254,13 +265,14 @@ def rare_classes(evidence: Evidence) -> Iterable[Finding]:
 
 
 def mixed_channels(evidence: Evidence) -> Iterable[Finding]:
-    """A network has one number of input channels."""
+    """A network has one number of input channels; only gray can become colour."""
     groups = _grouped((facts.channels, case) for case, facts in evidence.readable)
     if len(groups) < 2:
         return
     smaller = _rarest(groups)
     problem = f"images have different numbers of channels: {_shares(groups)}"
-    if set(groups) == {1, 3}:
+    gray_and_three = set(groups) == {1, 3}
+    if gray_and_three and in_colour(facts for _, facts in evidence.readable if facts.channels == 3):
         yield _warning(
             "mixed-channels",
             problem + "; gray ones will be read as RGB with equal channels",
@@ -268,9 +280,10 @@ def mixed_channels(evidence: Evidence) -> Iterable[Finding]:
             smaller,
         )
     else:
+        why = "; three channels are RGB only in 2D images of 8 or 16 bit, so gray ones do not fit"
         yield _error(
             "mixed-channels",
-            problem,
+            problem + (why if gray_and_three else ""),
             "export all images with the same channels, or leave some out with --skip",
             smaller,
         )
@@ -351,13 +364,13 @@ def divided_groups(evidence: Evidence) -> Iterable[Finding]:
     for case in (*evidence.dataset.cases, *evidence.unopened):
         if case.group is not None:
             members[case.group].append(case)
+    used = {name for split in evidence.splits for name in (*split.train, *split.val)}
     fixed, drawn = [], []
     for cases in members.values():
         names = {case.name for case in cases}
-        crossed = [split for split in evidence.splits if names & set(split.train) and names & set(split.val)]
-        used = {name for split in evidence.splits for name in (*split.train, *split.val)}
+        crossed = [by_user for train, val, by_user in evidence.sides if names & train and names & val]
         tested = any(case.part == "test" for case in cases) and bool(names & used)
-        if tested or any(split.by_user for split in crossed):
+        if tested or any(crossed):
             fixed.append(cases)
         elif crossed:
             drawn.append(cases)

@@ -5,6 +5,7 @@ Strings only; nothing here looks at a disk.
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -52,8 +53,10 @@ _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 _SEPARATORS = "_-. "
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _CHANNEL = re.compile(r"(?P<core>.+)_(?P<number>\d{4})")
-_NUMBER = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)")
-_STACK_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|s|sl|slice|slices|layer|plane|section|frame|t)[_\-. ]?$", re.IGNORECASE)
+_DIGITS = re.compile(r"(\d+)")
+_STACK_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|sl|slice|slices|layer|plane|section|frame)[_\-. ]?$", re.IGNORECASE)
+_STACK_LETTER = re.compile(r"(?:^|[^A-Za-z])[st][_\-. ]?$", re.IGNORECASE)
+_SUBJECT = re.compile(r"(?:^|/)(?P<subject>sub-[A-Za-z]*\d[A-Za-z0-9]*)(?=[_/]|$)")
 
 
 def is_system(name: str) -> bool:
@@ -134,22 +137,45 @@ class Numbered:
     """The word before the number says slice: "z012", "slice_012", "layer3"."""
 
 
-def numbered(name: str) -> Numbered | None:
-    """The last number of a name and the series it counts; None without a number in the last path component.
+def numbered(names: Iterable[str]) -> dict[str, Numbered]:
+    """The number that counts in each name, and its series; without names that have none in the last path component.
+
+    It is the last number after a word for slices, else the last number. A number that is the same after the same
+    words, such as a size, does not count where another does. The letters "s" and "t" mean slices only where they are
+    before the last number that counts; further ahead they may as well be a subject or a treatment.
 
     Example:
-        >>> numbered("mouse2/z012")
-        Numbered(series=('mouse2/z', ''), number=12, stack=True)
+        >>> numbered(["mouse2/z012_ch00", "mouse2/z013_ch00"])["mouse2/z012_ch00"]
+        Numbered(series=('mouse2/z', '_ch00'), number=12, stack=True)
     """
-    folder, slash, stem = name.rpartition("/")
-    match = _NUMBER.fullmatch(stem)
-    if not match:
-        return None
-    return Numbered(
-        series=(folder + slash + match["before"], match["after"]),
-        number=int(match["number"]),
-        stack=bool(_STACK_WORD.search(match["before"])),
-    )
+    split = {}
+    values: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        folder, slash, stem = name.rpartition("/")
+        first, *others = _DIGITS.split(stem)
+        if others:
+            split[name] = pieces = [folder + slash + first, *others]
+            for at in range(1, len(pieces), 2):
+                values[tuple(pieces[:at:2])].append(pieces[at])
+    same = {words for words, some in values.items() if len(some) > 1 and len(set(some)) == 1}
+    found = {}
+    for name, pieces in split.items():
+        places = range(1, len(pieces), 2)
+        counting = [at for at in places if tuple(pieces[:at:2]) not in same] or places[-1:]
+        slices = [at for at in counting if _STACK_WORD.search(pieces[at - 1])]
+        at = (slices or counting)[-1]
+        found[name] = Numbered(
+            series=("".join(pieces[:at]), "".join(pieces[at + 1 :])),
+            number=int(pieces[at]),
+            stack=bool(slices or _STACK_LETTER.search(pieces[at - 1])),
+        )
+    return found
+
+
+def subject_of(name: str) -> str | None:
+    """The subject that a name after the rules of BIDS begins with, such as "sub-01" of "sub-01_ses-2_T1w"."""
+    match = _SUBJECT.search(name)
+    return match["subject"] if match else None
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:

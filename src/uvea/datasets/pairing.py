@@ -68,12 +68,13 @@ def pair(images: Sequence[Entry], masks: Sequence[Entry]) -> Pairing:
     """Give every image its mask.
 
     Masks may have the name of the image, or that name with a word such as "mask" on it; images may carry a word of
-    their own, or be one file per channel. Sub-folders must agree, unless names are unique without them. Where no
-    mask fits, names that differ only in a text common to all images and one common to all masks are paired too, if
-    that uses up every file.
+    their own, or be one file per channel. Sub-folders must agree, unless names are unique without them and images and
+    masks are not in the same ones. Where no mask fits, names that differ only in a text common to all images and one
+    common to all masks are paired too, if that uses up every file.
 
     Raises:
-        DatasetError: two images of one name, two masks for one image, or channel files with a gap.
+        DatasetError: two images of one name, two masks for one image, channel files with a gap, or names that agree
+            only across sub-folders which images and masks share.
     """
     for entries, what in ((images, "images"), (masks, "masks")):
         _refuse_twins(entries, what)
@@ -82,7 +83,11 @@ def pair(images: Sequence[Entry], masks: Sequence[Entry]) -> Pairing:
         flat_images, flat_masks = _without_folders(images), _without_folders(masks)
         if flat_images and flat_masks and any(_match(flat_images, flat_masks, rule) for rule in _RULES):
             pairing = pair(flat_images, flat_masks)
-            folders = {entry.path: entry.folder for entry in images}
+            folders = {entry.path: entry.folder for entry in (*images, *masks)}
+            shared = {entry.folder for entry in images} & {entry.folder for entry in masks} - {()}
+            for found in pairing.pairs:
+                if found.mask and folders[found.images[0]] in shared and folders[found.mask] in shared:
+                    raise _contradiction(found.images[0], found.mask)
             moved = tuple(_moved(found, folders[found.images[0]]) for found in pairing.pairs)
             return replace(pairing, pairs=moved, rule=f"{pairing.rule}, sub-folders aside")
     if not matches:
@@ -295,6 +300,14 @@ def _refuse_twins(entries: Sequence[Entry], what: str) -> None:
         if key in seen:
             raise _twins(what, seen[key], entry.path)
         seen[key] = entry.path
+
+
+def _contradiction(image: Path, mask: Path) -> DatasetError:
+    folders = f"'{image.parent.name}' and '{mask.parent.name}'"
+    return DatasetError(
+        f"'{image}' and '{mask}' have one name, but images and masks both have the folders {folders}",
+        hint="move each mask to the folder of its image, or list the files in a CSV table with columns image and mask",
+    )
 
 
 def _twins(what: str, first: Path, second: Path) -> DatasetError:

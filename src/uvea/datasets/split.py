@@ -1,22 +1,22 @@
 """Divide cases into training and validation, never across a group.
 
-What belongs together is decided first (`_units`): a group that the user named, a stack, a shared patient-like prefix,
-or the case alone; units with copies of one image in them become one. Dividing then only deals with these units.
-Names are all this file sees; whether numbered neighbours look alike, and which images are copies, is measured by
-others and told to it as `consecutive` and `copies`.
+What belongs together is decided first (`_units`): a group that the user named, a subject, a stack, a patient-like
+prefix or number, or the case alone; units with copies of one image in them become one. Dividing then only deals with
+these units. Names are all this file sees; whether numbered neighbours look alike, and which images are copies, is
+measured by others and told to it as `consecutive` and `copies`.
 """
 
 import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from uvea.datasets.case import Case
-from uvea.datasets.names import listed, natural_key, numbered, part_of
+from uvea.datasets.names import Numbered, listed, natural_key, numbered, part_of, subject_of
 from uvea.datasets.table import part_in, read_rows
 from uvea.errors import DatasetError
 from uvea.images import stem_of
@@ -147,16 +147,17 @@ def folds(
 def neighbour_pairs(cases: Iterable[Case]) -> list[tuple[str, str]]:
     """Names of cases that follow each other in a numbered series, so that someone can measure how alike they are.
 
-    Two cases are neighbours if their names differ in the last number only, by the smallest step in their series.
+    Two cases are neighbours if their names differ in the number that counts (`numbered`) only, by the smallest step
+    in their series.
 
     Example:
         >>> neighbour_pairs([Case(name=f"a_{n}", images=()) for n in (1, 2, 4, 5)])
         [('a_1', 'a_2'), ('a_4', 'a_5')]
     """
     series: dict[tuple[object, ...], list[tuple[int, str]]] = defaultdict(list)
-    for case in cases:
-        if found := numbered(case.name):
-            series[case.group, *found.series].append((found.number, case.name))
+    groups = {case.name: case.group for case in cases}
+    for name, found in numbered(groups).items():
+        series[groups[name], *found.series].append((found.number, name))
     pairs = []
     for members in series.values():
         members.sort()
@@ -253,32 +254,36 @@ def _merged(units: Iterable[Sequence[str]], copies: Iterable[Sequence[str]]) -> 
         members = list(unit)
         of |= dict.fromkeys(members, members)
     for alike in copies:
-        first, *others = [of[name] for name in alike if name in of] or [[]]
-        for other in others:
-            if other is not first:
-                first += other
-                of |= dict.fromkeys(other, first)
+        for one, other in pairwise(name for name in alike if name in of):
+            smaller, larger = sorted((of[one], of[other]), key=len)
+            if smaller is not larger:
+                larger += smaller
+                of |= dict.fromkeys(smaller, larger)
     distinct = {id(members): members for members in of.values()}
     return sorted(tuple(sorted(members, key=natural_key)) for members in distinct.values())
 
 
 def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Sequence[str]]) -> _Units:
-    """Decide what stays together; the first that applies: named group, stack, measured series, prefix, nothing.
+    """Decide what stays together; the first that applies: named group, subject, stack, series, patient, nothing.
 
-    Then units with copies of one image become one.
+    A series is a stack if `consecutive` says so. A stack is all that has the same text before the number of the slice:
+    channels and tiles of a slice are in it. Then units with copies of one image become one.
     """
-    prefixes = _patient_prefixes(cases)
+    names = numbered(case.name for case in cases)
+    patients = _patient_numbers(names, len(cases)) | _patient_prefixes(names, len(cases))
     members: dict[tuple[object, ...], list[str]] = defaultdict(list)
     kinds: set[str] = set()
     for case in cases:
-        found = numbered(case.name)
+        found = names.get(case.name)
         key: tuple[object, ...]
         if case.group is not None:
             key, kind = ("group", case.group), "groups"
+        elif subject := subject_of(case.name):
+            key, kind = ("subject", subject), "subjects"
         elif found and (found.stack or consecutive):
-            key, kind = ("stack", *found.series), "stacks"
-        elif case.name in prefixes:
-            key, kind = ("prefix", prefixes[case.name]), "groups of one name"
+            key, kind = ("stack", found.series[0]), "stacks"
+        elif case.name in patients:
+            key, kind = ("patient", *patients[case.name]), "groups of one name"
         else:
             key, kind = ("case", case.name), "images"
         members[key].append(case.name)
@@ -294,32 +299,45 @@ def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Seq
     return _Units(tuple(units), kind)
 
 
-def _patient_prefixes(cases: Sequence[Case]) -> dict[str, str]:
+def _patient_prefixes(names: Mapping[str, Numbered], cases: int) -> dict[str, tuple[str]]:
     """Prefix of each name that looks like "patient12_03": an id with a number in it, a separator, a running number.
 
     Kept only where there are at least `MIN_PREFIXES` of them and none covers more than half of the cases; otherwise
     a prefix is more likely a class or a date than a patient.
     """
-    found: dict[str, str] = {}
-    for case in cases:
-        member = numbered(case.name)
-        before = member.series[0] if member else ""
+    found: dict[str, tuple[str]] = {}
+    for name, member in names.items():
+        before = member.series[0]
         prefix = before.rstrip("_-. ")
         if prefix != before and any(letter.isdecimal() for letter in prefix.rpartition("/")[2]):
-            found[case.name] = prefix
+            found[name] = (prefix,)
     sizes = Counter(found.values())
-    if len(sizes) < MIN_PREFIXES or max(sizes.values()) > len(cases) / 2:
+    if len(sizes) < MIN_PREFIXES or max(sizes.values()) > cases / 2:
         return {}
     return found
+
+
+def _patient_numbers(names: Mapping[str, Numbered], cases: int) -> dict[str, tuple[str, int]]:
+    """Text up to the number of each name that looks like "12_left" beside "12_right": a number with several endings.
+
+    Left where one of them covers more than half of the cases, such as a magnification.
+    """
+    found = {name: (member.series[0], member.number) for name, member in names.items()}
+    sizes = Counter(found.values())
+    if max(sizes.values(), default=0) > cases / 2:
+        return {}
+    return {name: key for name, key in found.items() if sizes[key] > 1}
 
 
 def _draw(units: Sequence[tuple[str, ...]], *, wanted: int, seed: int, all_cases: int) -> list[tuple[str, ...]]:
     """Units in seeded order while they fit into `wanted` cases; the smallest one if none does."""
     order = _shuffled(units, seed)
     chosen: list[tuple[str, ...]] = []
+    left = wanted
     for unit in order:
-        if sum(map(len, chosen)) + len(unit) <= wanted:
+        if len(unit) <= left:
             chosen.append(unit)
+            left -= len(unit)
     if not chosen:
         smallest = min(order, key=len)
         chosen = [smallest if len(smallest) < all_cases else smallest[-wanted:]]

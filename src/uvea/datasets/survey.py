@@ -32,6 +32,7 @@ from uvea.datasets.measure import (
     stride_for,
     thickness_of,
 )
+from uvea.datasets.names import listed
 from uvea.errors import DatasetError, ShapeError, UveaError
 from uvea.images import read, read_channels
 from uvea.images.files import geometry_difference
@@ -59,6 +60,9 @@ class CaseFacts:
     """Pixel size per axis, in `unit`."""
 
     unit: str = "px"
+    depth_unknown: bool = False
+    """As in `Image`: pixels have a known size in a slice, but slices no known distance."""
+
     direction: tuple[tuple[float, ...], ...] = ()
     """As in `Image`: column j is the unit vector, in (z, y, x) world order, of array axis j."""
 
@@ -140,7 +144,7 @@ class Survey:
     """What the mask values mean; 0 and 1 where that could not be decided, which is an error among the findings."""
 
     findings: tuple[Finding, ...]
-    """Files that could not be read, and masks that could not be understood; all errors."""
+    """Errors: files that could not be read, masks that could not be understood. Warnings: unknown slice distances."""
 
     @property
     def decided(self) -> bool:
@@ -162,6 +166,7 @@ def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, in
     """
     facts = _on_all_cores(lambda case: _facts(case, options, background=0), dataset.cases, advance)
     problems = _gathered([problem for fact in facts for problem in fact.problems])
+    problems += _unknown_depths(dataset, facts)
     try:
         labels = _decide(dataset, facts, options)
     except DatasetError as error:
@@ -237,6 +242,8 @@ def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) 
             "no mask could be used to decide which classes there are",
             hint="see the other findings: no mask can be read as whole numbers",
         )
+    if not options.instances:
+        _refuse_other_ones(usable, ignore=options.ignore_value)
     masks = [case.mask for case in dataset.cases if case.mask]
     return decide_labels(
         [fact.mask_values for fact in usable],
@@ -246,6 +253,34 @@ def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) 
         names=options.label_names,
         instances=options.instances,
     )
+
+
+def _refuse_other_ones(facts: Sequence[CaseFacts], *, ignore: int | None) -> None:
+    """Refuse masks of one bit beside others without the value 1: their foreground would be a class of its own."""
+    bits = [fact for fact in facts if fact.mask_dtype == "bool" and 1 in fact.mask_values]
+    others = {key for fact in facts if fact.mask_dtype != "bool" for key in fact.mask_values}
+    others -= {0, (0, 0, 0), ignore, (ignore,) * 3}
+    if bits and others and ignore != 1 and 1 not in others:
+        raise DatasetError(
+            f"{len(bits)} of {len(facts)} masks have one bit, where 1 is the foreground, and none of the others has "
+            f"the value 1: {listed(fact.name for fact in bits)}",
+            hint="save all masks with 8 bits and the same values; programs that shrink PNG files make 255 one bit",
+        )
+
+
+def _unknown_depths(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Finding]:
+    cases = [case for case, fact in zip(dataset.cases, facts, strict=True) if fact.depth_unknown]
+    if not cases:
+        return []
+    finding = Finding(
+        severity="warning",
+        kind="unknown-depth",
+        problem=f"{len(cases)} of {len(facts)} images say how large a pixel is, but not how far slices are apart: "
+        f"{listed(case.name for case in cases)}; slices are taken to be one pixel apart, and no size to be known",
+        hint="save the distance too: PhysicalSizeZ in OME-TIFF, or the voxel depth in ImageJ (Image > Properties)",
+        files=tuple(path for case in cases for path in case.images),
+    )
+    return [finding]
 
 
 def _facts(case: Case, options: DataOptions, *, background: Key) -> CaseFacts:
@@ -315,6 +350,7 @@ def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
         dtype=str(image.array.dtype),
         spacing=image.spacing,
         unit=image.unit,
+        depth_unknown=image.depth_unknown,
         direction=image.direction,
         minimum=tuple(map(float, lowest)),
         maximum=tuple(map(float, highest)),

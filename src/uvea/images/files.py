@@ -109,14 +109,32 @@ def geometry_difference(first: Image, second: Image, *, tolerance: float = 1e-3)
         values, other_values = getattr(first, name), getattr(second, name)
         if not np.allclose(values, other_values, rtol=0, atol=room):
             return f"{name}s differ: {_rounded(values)} and {_rounded(other_values)}"
+    return _plane_difference(first.plane, second.plane, allowed=allowed, tolerance=tolerance)
+
+
+def _plane_difference(first: Plane | None, second: Plane | None, *, allowed: float, tolerance: float) -> str | None:
+    """What differs between the places of two single slices. Which side is up does not matter."""
+    if first is None or second is None:
+        return None
+    if not np.allclose(first.origin, second.origin, rtol=0, atol=allowed):
+        return f"origins differ: {_rounded(first.origin)} and {_rounded(second.origin)}"
+    rows, other_rows = (np.array(plane.direction)[:, 1:] for plane in (first, second))
+    if not np.allclose(rows, other_rows, rtol=0, atol=tolerance):
+        return f"directions differ: {_rounded(rows)} and {_rounded(other_rows)}"
     return None
 
 
 def _in_millimetres(image: Image) -> Image:
     if image.unit != "um":
         return image
-    spacing, origin = (tuple(length / 1000 for length in lengths) for lengths in (image.spacing, image.origin))
-    return replace(image, spacing=spacing, origin=origin, unit="mm")
+
+    def shorter(lengths: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(length / 1000 for length in lengths)
+
+    plane = image.plane
+    if plane is not None:
+        plane = replace(plane, thickness=plane.thickness / 1000, origin=shorter(plane.origin))
+    return replace(image, spacing=shorter(image.spacing), origin=shorter(image.origin), plane=plane, unit="mm")
 
 
 def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
@@ -192,7 +210,7 @@ def _image_of(stored: Stored, axes: str | None) -> Image:
     places = [letters.index(letter) for letter in spatial]
     spacing = tuple(stored.spacing[place] for place in places) if stored.spacing else ()
     if not stored.origin or not all(any(stored.directions[place]) for place in places):
-        return Image(array=array, axes=spatial, spacing=spacing, unit=stored.unit)
+        return Image(array=array, axes=spatial, spacing=spacing, unit=stored.unit, depth_unknown=stored.depth_unknown)
     columns = [stored.directions[place] for place in places]
     plane = None
     origin = stored.origin
@@ -215,6 +233,8 @@ def _image_of(stored: Stored, axes: str | None) -> Image:
         origin=origin,
         direction=_rows(columns),
         plane=plane,
+        depth_unknown=stored.depth_unknown,
+        header=stored.header,
     )
 
 

@@ -61,6 +61,12 @@ class Stored:
     directions: tuple[tuple[float, ...], ...] = ()
     """World unit vector per axis of the array; empty, or zeros for an axis that is not in space."""
 
+    depth_unknown: bool = False
+    """As in `Image`."""
+
+    header: object = None
+    """As in `Image`."""
+
     def __post_init__(self) -> None:
         if not all(0 < size < float("inf") for size in self.spacing):
             raise ValueError(f"its pixel size {self.spacing} is impossible")

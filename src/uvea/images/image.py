@@ -60,6 +60,12 @@ class Image:
     plane: Plane | None = None
     """Set for a 2D image that was one slice of a volume; its writers put it back there."""
 
+    depth_unknown: bool = False
+    """Whether the file says the size of a pixel in a slice, but not how far slices are apart; the unit is "px" then."""
+
+    header: object = None
+    """What a format keeps to write the geometry back in the words of the file; of no meaning to anyone else."""
+
     def __post_init__(self) -> None:
         if self.axes not in SPATIAL_AXES:
             raise ShapeError(

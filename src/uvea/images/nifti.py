@@ -3,10 +3,13 @@
 Array axes are nibabel's in reverse: (x, y, z, c) there is (c, z, y, x) here. A fourth axis
 is channels. The affine is taken as nibabel reports it (sform before qform) and turned from
 right-front-up to left-back-up, see `format.py`. Sizes are in millimetres where the file
-does not say.
+does not say. Other programs may prefer the qform: as long as the geometry of an image is that
+of its file, both are written back as they were.
 """
 
 import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,21 @@ EXTENSION_BYTES = 2**26
 TAIL_BYTES = 2**24
 """The most that may follow the pixels in a compressed file."""
 
+_FORMS = (
+    "pixdim", "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "sform_code",
+    "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+"""The fields that say where pixels lie."""
+
 _LPS = np.diag([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class _Header:
+    """Where a file says that its pixels lie, in its own fields, and what nibabel makes of them."""
+
+    fields: Mapping[str, NDArray[np.generic]]
+    affine: NDArray[np.float64]
 
 
 class Nifti(Format):
@@ -66,12 +83,20 @@ class Nifti(Format):
         file.header.set_xyzt_units({"mm": "mm", "um": "micron", "px": "unknown"}[image.unit])
         if image.unit == "px":
             file.header["descrip"] = _PIXELS
-        file.set_sform(affine, code=1)
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        axes = affine[:3, :3] / sizes
-        # A quaternion cannot shear; without the code readers take the sform.
-        file.set_qform(affine, code=int(np.allclose(axes.T @ axes, np.eye(3), atol=1e-5)))
+        if isinstance(image.header, _Header) and np.allclose(image.header.affine, affine):
+            for name, value in image.header.fields.items():
+                file.header[name] = value
+        else:
+            _set_forms(file, affine)
         library.save(file, path)
+
+
+def _set_forms(file: Any, affine: NDArray[np.float64]) -> None:
+    file.set_sform(affine, code=1)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / sizes
+    # A quaternion cannot shear; without the code readers take the sform.
+    file.set_qform(affine, code=int(np.allclose(axes.T @ axes, np.eye(3), atol=1e-5)))
 
 
 def _read(path: Path, stream: Any, *, packed: bool, max_pixels: int) -> Stored:
@@ -156,6 +181,7 @@ def _stored(array: NDArray[np.generic], channels: bool, header: Any) -> Stored:
     elif dims == 2:
         array = array[:, :, np.newaxis]
     spatial = "zyx"[-len(sizes) :]
+    kept = {name: header[name].copy() for name in _FORMS}
     nowhere = [0.0] * len(origin)
     return Stored(
         array=array.T,
@@ -164,6 +190,7 @@ def _stored(array: NDArray[np.generic], channels: bool, header: Any) -> Stored:
         unit=unit,
         origin=tuple(origin.tolist()),
         directions=tuple(map(tuple, [*[nowhere] * channels, *vectors.tolist()])),
+        header=_Header(kept, affine),
     )
 
 

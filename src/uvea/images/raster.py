@@ -164,6 +164,9 @@ def _from_pillow(path: Path, image: ImageFile.ImageFile) -> Stored:
         array = np.asarray(turned.convert("RGBA" if turned.mode == "RGB" else "LA"))
     elif turned.mode in ("I", "I;16B", "I;16L"):
         array = np.asarray(turned).astype(np.uint16)
+    elif turned.mode == "1":
+        # pillow's True is a byte of 255, which a view of the array as numbers would show.
+        array = np.asarray(turned).astype(np.uint8) != 0
     else:
         array = np.asarray(turned)
     return _stored(array)

@@ -2,7 +2,8 @@
 
 Axes come from OME metadata, an ImageJ description, or what tifffile wrote itself; pages
 without any of these are slices. Pixel sizes come from the same places, else from the
-resolution tags unless those look like a print resolution. Palettes become colours, except
+resolution tags unless those look like a print resolution; where that leaves out how far
+slices are apart, there is no pixel size. Palettes become colours, except
 in ImageJ files, where they are for display only.
 """
 
@@ -85,9 +86,10 @@ class _AnyTiff(Format):
             _check_series(path, series, max_pixels=max_pixels)
             array = np.asarray(series.asarray())
             array, axes = _named(array, series.axes.lower())
-            array, axes = _true_colours(array, axes, series.keyframe, imagej=bool(file.is_imagej))
-            spacing, unit = _spacing(axes, file, series.keyframe)
-        return Stored(array=array, axes=axes, spacing=spacing, unit=unit)
+            if not (array.dtype == np.bool_ and _by_tifffile(file)):
+                array, axes = _true_colours(array, axes, series.keyframe, imagej=bool(file.is_imagej))
+            spacing, unit, depth_unknown = _spacing(axes, file, series.keyframe)
+        return Stored(array=array, axes=axes, spacing=spacing, unit=unit, depth_unknown=depth_unknown)
 
 
 class Tiff(_AnyTiff):
@@ -425,21 +427,38 @@ def _true_colours(array: NDArray[np.generic], axes: str, page: Any, *, imagej: b
     return array, axes
 
 
-def _spacing(axes: str, file: Any, page: Any) -> tuple[tuple[float, ...], str]:
-    """Pixel size per axis and its unit: "um", or "mm" where the file counts in mm or more."""
+def _by_tifffile(file: Any) -> bool:
+    """Whether tifffile wrote the file. It stores True as 1 and says of it, against the standard, that 0 is white."""
+    software = str(getattr(file.pages[0].tags.get("Software"), "value", ""))
+    described = (file.ome_metadata or "") if file.is_ome else ""
+    return bool(file.is_shaped) or software.startswith("tifffile") or 'Creator="tifffile' in described
+
+
+def _spacing(axes: str, file: Any, page: Any) -> tuple[tuple[float, ...], str, bool]:
+    """Pixel size per axis and its unit: "um", or "mm" where the file counts in mm or more.
+
+    The last is true where slices have pixels of a known size and an unknown distance. Nothing is made up for it: the
+    unit is "px" then, a pixel is one wide and a slice is one deep.
+    """
     for sizes in _stated_sizes(file, page):
         known = {a: (v, u.strip().lower()) for a, (v, u) in sizes.items() if a in axes and isfinite(v) and v > 0}
         if "x" not in known and "y" not in known:
             continue
         known.setdefault("x", known.get("y", (1.0, "")))
         known.setdefault("y", known["x"])
+        depth_unknown = "z" in axes and "z" not in known
+        known.setdefault("z", known["x"])
         if any(unit not in _UM for _, unit in known.values()):
             # Numbers without a physical unit still give the proportions of a pixel.
-            return tuple(known.get(axis, (1.0, ""))[0] for axis in axes), "px"
+            return tuple(known.get(axis, (1.0, ""))[0] for axis in axes), "px", False
+        if depth_unknown:
+            (width, width_unit), (height, height_unit) = known["x"], known["y"]
+            height *= _UM[height_unit] / (width * _UM[width_unit])
+            return tuple(height if axis == "y" else 1.0 for axis in axes), "px", True
         unit = "mm" if _UM[known["x"][1]] >= 1e3 else "um"
         scale = {"mm": 1e3, "um": 1.0}[unit]
-        return tuple(v * _UM[u] / scale if u else 1.0 for v, u in (known.get(a, (1.0, "")) for a in axes)), unit
-    return (), "px"
+        return tuple(v * _UM[u] / scale if u else 1.0 for v, u in (known.get(a, (1.0, "")) for a in axes)), unit, False
+    return (), "px", False
 
 
 def _stated_sizes(file: Any, page: Any) -> Iterator[Sizes]:
@@ -453,7 +472,7 @@ def _stated_sizes(file: Any, page: Any) -> Iterator[Sizes]:
         described = file.imagej_metadata or {}
         unit = str(described.get("unit", "pixel")).replace("\\u00B5", "µ")
         sizes = {"x": (1 / per_x, unit), "y": (1 / per_y, unit)} if per_x and per_y else {}
-        if sizes and isinstance(depth := described.get("spacing"), int | float):
+        if sizes and isinstance(depth := described.get("spacing", 1.0), int | float):  # ImageJ leaves 1 out
             sizes["z"] = (abs(float(depth)), unit)
         yield sizes
         return

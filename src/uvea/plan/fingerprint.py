@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from uvea.arrays.labels import Key, LabelMap
+from uvea.datasets.check import in_colour
 from uvea.datasets.measure import PERCENTS
 from uvea.datasets.survey import CaseFacts, Survey
 from uvea.errors import DatasetError
@@ -161,7 +162,7 @@ def measure(survey: Survey) -> Fingerprint:
         cases=len(facts),
         axes=axes,
         channels=channels,
-        colour=channels == 3 and axes == "yx" and all(fact.dtype in ("uint8", "uint16") for fact in full),
+        colour=in_colour(full),
         dtypes=tuple(sorted({fact.dtype for fact in facts})),
         shape_min=_ints(shapes.min(0)),
         shape_median=_ints(np.median(shapes, axis=0)),
@@ -249,28 +250,40 @@ def _mirror_pairs(facts: Sequence[CaseFacts], labels: LabelMap) -> tuple[tuple[s
     if labels.kind == "instances" or not all(fact.axes == "zyx" and fact.unit == "mm" for fact in facts):
         return ()
     keys: Sequence[Key] = labels.colours if labels.kind == "colours" else labels.values
-    pairs = []
-    for (i, first), (j, second) in combinations(enumerate(keys[1:], start=1), 2):
-        both = [fact for fact in facts if first in fact.mask_centres and second in fact.mask_centres]
-        sides = [_side(fact, first, second) for fact in both]
-        if both and max(sides.count(1), sides.count(-1)) >= MIRRORED * len(both):
-            pairs.append((labels.names[i], labels.names[j]))
-    return tuple(pairs)
+    index_of = {key: index for index, key in enumerate(keys) if index > 0}
+    both: Counter[tuple[int, int]] = Counter()
+    on_side: dict[int, Counter[tuple[int, int]]] = {1: Counter(), -1: Counter(), 0: Counter()}
+    for fact in facts:
+        present = sorted(index_of[key] for key in fact.mask_centres if key in index_of)
+        if len(present) > 1:
+            pairs = list(combinations(present, 2))
+            both.update(pairs)
+            for pair, side in zip(pairs, _sides(fact, [keys[index] for index in present]), strict=True):
+                on_side[side][pair] += 1
+    found = [pair for pair in both if max(on_side[1][pair], on_side[-1][pair]) >= MIRRORED * both[pair]]
+    return tuple((labels.names[i], labels.names[j]) for i, j in sorted(found))
 
 
-def _side(fact: CaseFacts, first: Key, second: Key) -> int:
-    """1 or -1 where two classes of a case are mirror images: on which side the first one is; else 0."""
-    volumes = fact.mask_values[first], fact.mask_values[second]
+def _sides(fact: CaseFacts, keys: Sequence[Key]) -> list[int]:
+    """For every two of these classes, in the order of `combinations`: whether they are mirror images in this case.
+
+    1 or -1 where they are, by the side that the first one is on; else 0.
+    """
+    first, second = np.triu_indices(len(keys), 1)
+    volumes = np.array([fact.mask_values[key] for key in keys])
+    centres = np.array([fact.mask_centres[key] for key in keys])
     axis, sense = _across(fact)
     size = np.multiply(fact.shape, fact.spacing)
-    apart = (np.array(fact.mask_centres[first]) - fact.mask_centres[second]) * size
-    across = apart[axis]
-    slant = float(np.linalg.norm(np.delete(apart, axis)))
+    apart = (centres[first] - centres[second]) * size
+    across = apart[:, axis]
+    slant = np.linalg.norm(np.delete(apart, axis, axis=1), axis=1)
     # Each class counts once: a large liver would pull the middle to its side.
     middle = np.mean([centre[axis] for centre in fact.mask_centres.values()])
-    off = abs((fact.mask_centres[first][axis] + fact.mask_centres[second][axis]) / 2 - middle) * size[axis]
-    alike = max(volumes) <= MIRROR_VOLUMES * min(volumes) and slant <= MIRROR_SLANT * abs(across)
-    return int(sense * np.sign(across)) if alike and off <= abs(across) / 4 else 0
+    off = abs((centres[first, axis] + centres[second, axis]) / 2 - middle) * size[axis]
+    larger, smaller = np.maximum(volumes[first], volumes[second]), np.minimum(volumes[first], volumes[second])
+    alike = (larger <= MIRROR_VOLUMES * smaller) & (slant <= MIRROR_SLANT * abs(across)) & (off <= abs(across) / 4)
+    sides: list[int] = np.where(alike, sense * np.sign(across), 0).astype(int).tolist()
+    return sides
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
