@@ -144,15 +144,21 @@ def test_slices_at_an_unknown_distance_are_told(tmp_path):
     assert [fact.unit for fact in found.facts] == ["px", "um"]
 
 
-@pytest.mark.parametrize("others", [(0, 255), (0, 128, 255)])
-def test_masks_of_one_bit_beside_others_without_a_one_are_refused(tmp_path, others):
-    """Whether their 1 is the 255 of the others is not ours to say; the mask of a class of its own it is not."""
-    mask = np.resize(np.array(others, np.uint8), (4, 4))
-    found = look(dataset_of(tmp_path, [(IMAGE, MASK > 0), (np.resize(IMAGE, (4, 4)), mask)]))
-    (finding,) = found.findings
+def test_masks_of_one_bit_beside_two_other_classes_are_refused(tmp_path):
+    """Which of the two their 1 is, is not ours to say."""
+    mask = np.resize(np.array((0, 128, 255), np.uint8), (4, 4))
+    (finding,) = look(dataset_of(tmp_path, [(IMAGE, MASK > 0), (np.resize(IMAGE, (4, 4)), mask)])).findings
     assert (finding.severity, finding.kind) == ("error", "labels")
-    assert finding.problem.startswith("1 of 2 masks have one bit") and "'c0'" in finding.problem
+    assert finding.problem == "1 of 2 masks have one bit, where 1 is the foreground, and the others have 128, 255"
     assert "8 bits" in finding.hint
+
+
+def test_masks_of_one_bit_have_the_foreground_of_the_others(tmp_path):
+    """As where a program made some of the PNG files smaller: 1 is 255 there, when it is counted and when it is learnt."""
+    found = look(dataset_of(tmp_path, [(IMAGE, MASK > 0), (IMAGE, MASK)]))
+    assert (found.labels.values, found.findings) == ((0, 255), ())
+    assert found.facts[0].mask_values == found.facts[1].mask_values
+    assert np.array_equal(found.labels.encode((MASK > 0)[None]), found.labels.encode(MASK[None]))
 
 
 def test_masks_of_one_bit_fit_others_with_a_one_and_empty_ones(tmp_path):

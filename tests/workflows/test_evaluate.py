@@ -290,6 +290,15 @@ def test_objects_of_each_frame_are_its_own(tmp_path):
         assert (row["objects"], row["objects_predicted"], row["mean_ap"]) == (6, 6, 1.0)
 
 
+def test_references_of_one_bit_have_the_foreground_of_the_others(tmp_path):
+    """One class of 255, and predictions may have one bit as well."""
+    for name, dtype in (("a", bool), ("b", "uint8")):
+        save(tmp_path / "r" / f"{name}.png", [[0, 255]], dtype=dtype)
+        save(tmp_path / "p" / f"{name}.png", [[0, 255]], dtype="uint8" if dtype is bool else bool)
+    scores = evaluate(tmp_path / "p", tmp_path / "r")
+    assert scores.labels.values == (0, 255) and all(row["dice"] == 1.0 for row in scores.rows)
+
+
 def test_names_that_have_nothing_in_common_are_an_error(tmp_path):
     """Three against two cannot be paired by any rule."""
     for name in ("p/a", "p/b", "p/c", "r/one", "r/two"):

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from uvea.arrays.labels import Key, LabelMap, colour_of, decide_labels
+from uvea.arrays.labels import Key, LabelMap, colour_of, decide_labels, foreground_of_bits
 from uvea.datasets.case import Case, DataOptions, Dataset, Finding
 from uvea.datasets.measure import (
     SAMPLE,
@@ -168,6 +168,7 @@ def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, in
     problems = _gathered([problem for fact in facts for problem in fact.problems])
     problems += _unknown_depths(dataset, facts)
     try:
+        facts = _with_one_foreground(facts, options)
         labels = _decide(dataset, facts, options)
     except DatasetError as error:
         # The masks with most values first: they are the ones to look at.
@@ -242,8 +243,6 @@ def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) 
             "no mask could be used to decide which classes there are",
             hint="see the other findings: no mask can be read as whole numbers",
         )
-    if not options.instances:
-        _refuse_other_ones(usable, ignore=options.ignore_value)
     masks = [case.mask for case in dataset.cases if case.mask]
     return decide_labels(
         [fact.mask_values for fact in usable],
@@ -255,17 +254,30 @@ def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) 
     )
 
 
-def _refuse_other_ones(facts: Sequence[CaseFacts], *, ignore: int | None) -> None:
-    """Refuse masks of one bit beside others without the value 1: their foreground would be a class of its own."""
-    bits = [fact for fact in facts if fact.mask_dtype == "bool" and 1 in fact.mask_values]
-    others = {key for fact in facts if fact.mask_dtype != "bool" for key in fact.mask_values}
-    others -= {0, (0, 0, 0), ignore, (ignore,) * 3}
-    if bits and others and ignore != 1 and 1 not in others:
-        raise DatasetError(
-            f"{len(bits)} of {len(facts)} masks have one bit, where 1 is the foreground, and none of the others has "
-            f"the value 1: {listed(fact.name for fact in bits)}",
-            hint="save all masks with 8 bits and the same values; programs that shrink PNG files make 255 one bit",
+def _with_one_foreground(facts: Sequence[CaseFacts], options: DataOptions) -> list[CaseFacts]:
+    """The facts, with the 1 of masks of one bit called as the foreground of the others is; see `foreground_of_bits`."""
+    usable = [fact for fact in facts if fact.mask_values and fact.mask_whole]
+    bits = [fact.mask_dtype == "bool" for fact in usable]
+    value = None
+    if not options.instances:
+        value = foreground_of_bits([fact.mask_values for fact in usable], bits, ignore=options.ignore_value)
+    if value is None:
+        return list(facts)
+
+    def renamed(counts: Mapping[Key, T]) -> dict[Key, T]:
+        return {value if key == 1 else key: count for key, count in counts.items()}
+
+    return [
+        replace(
+            fact,
+            mask_values=renamed(fact.mask_values),
+            mask_pieces=renamed(fact.mask_pieces),
+            mask_centres=renamed(fact.mask_centres),
         )
+        if fact.mask_dtype == "bool"
+        else fact
+        for fact in facts
+    ]
 
 
 def _unknown_depths(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Finding]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from uvea.arrays.axes import check_letters
-from uvea.arrays.labels import VERY_MANY_VALUES, Key, LabelMap, decide_labels
+from uvea.arrays.labels import VERY_MANY_VALUES, Key, LabelMap, decide_labels, foreground_of_bits
 from uvea.datasets.names import listed
 from uvea.durable import unwritable
 from uvea.errors import DatasetError, OutputError, UveaError
@@ -221,6 +221,7 @@ def evaluate(
     looks = [one for one in looks if one.failure is None]
     if not looks:
         raise _nothing_scored(failures)
+    looks = looks if instances else _with_one_foreground(looks, ignore_value)
     seen = {one.case for one in looks}
     pairs = [pair for pair in matched.pairs if pair.case in seen]
     labels = _labels(pairs, looks, label_names, ignore_value, instances=instances)
@@ -338,6 +339,20 @@ def _look(questions: Sequence[Question], *, workers: int | None, tell: Listener)
         return looks
     # References that are all empty: what a prediction marks is a false alarm, whatever value it has.
     return [look(replace(question, marks=True)) for question in questions]
+
+
+def _with_one_foreground(looks: Sequence[Look], ignore_value: int | None) -> list[Look]:
+    """The 1 of references of one bit, called as the foreground of the others is; see `foreground_of_bits`."""
+    bits = [one.one_bit for one in looks]
+    value = foreground_of_bits([one.values for one in looks], bits, ignore=ignore_value)
+    if value is None:
+        return list(looks)
+    return [
+        replace(one, values={value if key == 1 else key: count for key, count in one.values.items()})
+        if one.one_bit
+        else one
+        for one in looks
+    ]
 
 
 def _annotated(looks: Iterable[Look], ignore_value: int | None) -> set[Key]:

@@ -75,6 +75,9 @@ class Look:
     unit: str = "px"
     axes: str = "yx"
     pixels: int = 0
+    one_bit: bool = False
+    """Whether the reference has one bit per pixel."""
+
     failure: Failure | None = None
 
 
@@ -161,6 +164,7 @@ def look(question: Question) -> Look:
             unit=image.unit,
             axes=image.axes,
             pixels=image.array.size,
+            one_bit=image.array.dtype == np.bool_,
         )
     except Exception as error:  # one broken file must not cost the scores of all others
         return Look(case=pair.case, failure=_failure(pair, error))
