@@ -154,7 +154,7 @@ def test_masks_of_one_bit_beside_two_other_classes_are_refused(tmp_path):
 
 
 def test_masks_of_one_bit_have_the_foreground_of_the_others(tmp_path):
-    """As where a program made some of the PNG files smaller: 1 is 255 there, when it is counted and when it is learnt."""
+    """As where a program made some PNG files smaller: 1 is 255 there, in counts and in classes."""
     found = look(dataset_of(tmp_path, [(IMAGE, MASK > 0), (IMAGE, MASK)]))
     assert (found.labels.values, found.findings) == ((0, 255), ())
     assert found.facts[0].mask_values == found.facts[1].mask_values

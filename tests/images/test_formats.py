@@ -63,6 +63,18 @@ def assert_one_line_each(error):
 
 
 @pytest.mark.parametrize(
+    ("suffix", "axes"),
+    [(suffix, axes) for suffix, case in CASES.items() if 5 in case["channels"] for axes in case["spatial"]],
+)
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_images_of_one_column_read_back_unchanged(suffix, axes, channels, tmp_path):
+    """A last axis of one pixel is no channel."""
+    array = np.arange(channels * 42, dtype=np.uint8).reshape(channels, *(6, 7, 1)[-len(axes) :], -1)[..., 0]
+    write(tmp_path / f"a{suffix}", Image(array=array, axes=axes))
+    assert np.array_equal(read(tmp_path / f"a{suffix}", axes=axes if channels == 1 else None).array, array)
+
+
+@pytest.mark.parametrize(
     ("suffix", "axes", "channels", "dtype"),
     [
         (suffix, axes, channels, dtype)

@@ -332,6 +332,11 @@ def test_pixels_that_were_not_divided_are_warned_about():
         ({"steps": 3, "epochs": 3}, PlanError, "given twice"),
         ({"seed": -1}, PlanError, "the seed is -1"),
         ({"validation": (np.zeros((1, 9, 9)), np.zeros((1, 9, 9)))}, ShapeError, "validation are 1×9×9"),
+        (
+            {"validation": (np.zeros((1, 16, 16), "uint8"), np.zeros((1, 16, 16)))},
+            DatasetError,
+            "validation are of uint8, those for training of float",
+        ),
         ({"preset": None, "validation": 0, "epochs": None, "steps": 1}, PlanError, "needs images to validate on"),
         ({"preset": None, "optimizer": "adam", "epochs": None, "steps": 1}, PlanError, "optimizer=adam is for"),
     ],

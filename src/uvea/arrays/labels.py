@@ -137,7 +137,9 @@ class LabelMap(BaseModel):
                 hint=f"save it with one channel holding {_listed(self.values)}",
             )
         if mask.dtype == np.bool_ and self.classes == 2 and self.values[0] == 0 and self.ignore not in (0, 1):
-            return mask[0].astype(np.int16)  # one bit: 1 is the foreground, whatever value it has elsewhere
+            # One bit: 1 is the foreground, whatever value it has elsewhere.
+            bits: NDArray[np.int16] = mask[0].astype(np.int16)
+            return bits
         if self.ignore is not None:
             known[self.ignore] = IGNORE
         known.update({value: index for index, value in enumerate(self.values)})

@@ -109,7 +109,10 @@ class Tiff(_AnyTiff):
         }
         sizes = dict(zip(image.axes.upper(), image.spacing, strict=True))
         if str(array.dtype) in _IMAGEJ_TYPES and array.nbytes < _IMAGEJ_BYTES:
-            metadata: dict[str, Any] = {"axes": axes, "unit": {"px": "pixel"}.get(image.unit, image.unit)}
+            # All six, because a last axis of one pixel would be taken for samples, and the image for another one.
+            lengths = dict(zip(axes, array.shape, strict=True))
+            array = array.reshape([lengths.get(axis, 1) for axis in "TZCYXS"])
+            metadata: dict[str, Any] = {"axes": "TZCYXS", "unit": {"px": "pixel"}.get(image.unit, image.unit)}
             if "Z" in sizes:
                 metadata["spacing"] = sizes["Z"]
             resolution = (1 / sizes["X"], 1 / sizes["Y"])

@@ -238,6 +238,12 @@ def train_arrays(
                 f"images for validation are {_size(own[0].shape[1:])}, those for training {_size(images.shape[1:])}",
                 hint="bring both to one size",
             )
+        if own[0].dtype != images.dtype:
+            # Joined, whole numbers would become fractions, which are treated otherwise.
+            raise DatasetError(
+                f"images for validation are of {own[0].dtype}, those for training of {images.dtype}",
+                hint="give both as they come from the files, or both divided alike",
+            )
         chosen, held = tuple(range(len(images))), tuple(range(len(images), len(images) + len(own[0])))
         images, masks = np.concatenate((images, own[0])), np.concatenate((masks, own[1]))
         labels = _label_map(masks)
