@@ -144,21 +144,14 @@ def test_slices_at_an_unknown_distance_are_told(tmp_path):
     assert [fact.unit for fact in found.facts] == ["px", "um"]
 
 
-def test_masks_of_one_bit_beside_two_other_classes_are_refused(tmp_path):
-    """Which of the two their 1 is, is not ours to say."""
-    mask = np.resize(np.array((0, 128, 255), np.uint8), (4, 4))
-    (finding,) = look(dataset_of(tmp_path, [(IMAGE, MASK > 0), (np.resize(IMAGE, (4, 4)), mask)])).findings
-    assert (finding.severity, finding.kind) == ("error", "labels")
-    assert finding.problem == "1 of 2 masks have one bit, where 1 is the foreground, and the others have 128, 255"
-    assert "8 bits" in finding.hint
-
-
 def test_masks_of_one_bit_have_the_foreground_of_the_others(tmp_path):
     """As where a program made some PNG files smaller: 1 is 255 there, in counts and in classes."""
     found = look(dataset_of(tmp_path, [(IMAGE, MASK > 0), (IMAGE, MASK)]))
     assert (found.labels.values, found.findings) == ((0, 255), ())
     assert found.facts[0].mask_values == found.facts[1].mask_values
     assert np.array_equal(found.labels.encode((MASK > 0)[None]), found.labels.encode(MASK[None]))
+    others = look(dataset_of(tmp_path / "other", [(IMAGE, MASK > 0), (IMAGE, MASK // 255 * 2)]))
+    assert others.labels.values == (0, 1, 2)
 
 
 def test_masks_of_one_bit_fit_others_with_a_one_and_empty_ones(tmp_path):

@@ -68,6 +68,9 @@ def test_a_distance_of_slices_that_no_file_says_is_not_made_up(tmp_path):
     assert (read(tmp_path / "b.tif").unit, read(tmp_path / "b.tif").depth_unknown) == ("px", True)
     tifffile.imwrite(tmp_path / "c.ome.tif", STACK[0, 0], metadata={"axes": "YX", **sizes})
     assert (read(tmp_path / "c.ome.tif").unit, read(tmp_path / "c.ome.tif").depth_unknown) == ("um", False)
+    for axes in ("tyx", "cyx"):  # frames and channels are no distance apart
+        image = read(tmp_path / "b.tif", axes=axes)
+        assert (image.spacing[-2:], image.unit, image.depth_unknown) == (pytest.approx((0.5, 0.5)), "um", False)
 
 
 def test_imagej_leaves_out_a_distance_of_one_unit(tmp_path):

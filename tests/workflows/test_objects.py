@@ -4,6 +4,7 @@ import csv
 import json
 import time
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from uvea.images import read, write
 from uvea.images.image import Image
 from uvea.objects.targets import targets
 from uvea.plan.decoding import Cleaning, Decoding
+from uvea.workflows import predict as workflow
 from uvea.workflows import validation
 from uvea.workflows.events import Message
 from uvea.workflows.model import load
@@ -323,8 +325,6 @@ def read_big(rng):
 
 def test_more_objects_than_png_can_number_go_to_tiff(object_model, tmp_path, monkeypatch):
     """And it is said."""
-    from uvea.workflows import predict as workflow
-
     told = []
     job = workflow.Job("a", (tmp_path / "a.png",), {"mask": tmp_path / "out" / "a.png"})
     image = Image(array=np.zeros((1, 300, 300), np.uint8), axes="yx")
@@ -339,26 +339,36 @@ def test_more_objects_than_png_can_number_go_to_tiff(object_model, tmp_path, mon
     assert isinstance(told[0], Message) and "89999 objects" in told[0].text
 
 
-def test_a_mask_of_an_earlier_run_does_not_stay_beside_another_table(object_model, object_data, tmp_path):
-    """A TIFF from `decode` takes the place of the PNG from `predict`; what is no mask of ours stays."""
-    source, out = object_data / "images" / "case0.png", tmp_path / "out"
+def test_another_mask_beside_the_table_is_told_of_and_left(object_model, object_data, tmp_path):
+    """What `predict` wrote as PNG, or the image itself, where `decode` writes a TIFF."""
+    source, out, told = object_data / "images" / "case0.png", tmp_path / "out", []
     predict_files(object_model, source, out=out, keep_probabilities=True)
-    decode_files(object_model, out, out=out, overwrite=True)
-    names = ["case0.tif", "case0_objects.csv", "case0_probabilities.tif"]
-    assert sorted(path.name for path in out.iterdir()) == names
-    predict_files(object_model, source, out=tmp_path / "other")
-    (tmp_path / "other" / "case0.tif").touch()
-    (tmp_path / "other" / "case0_objects.csv").unlink()
-    predict_files(object_model, source, out=tmp_path / "other", overwrite=True)
-    assert (tmp_path / "other" / "case0.tif").exists()
+    decode_files(object_model, out, out=out, overwrite=True, listen=told.append)
+    assert {"case0.png", "case0.tif"} <= {path.name for path in out.iterdir()}
+    assert any("case0.png is there, too" in event.text for event in told if isinstance(event, Message))
 
 
-def test_images_too_large_for_rois_are_refused_before_anything_is_computed(object_model, tmp_path):
-    """The hint is a way out: GeoJSON alone."""
-    write(tmp_path / "long.tif", Image(array=np.zeros((1, 2, 32_768), np.uint8), axes="yx"))
+def test_the_mask_that_png_cannot_hold_takes_the_place_of_the_png(object_model, tmp_path):
+    """Or the next run would take the old one for done."""
+    out = tmp_path / "out"
+    job = workflow.Job("a", (tmp_path / "a.png",), {"mask": out / "a.png"})
+    image = Image(array=np.zeros((1, 300, 300), np.uint8), axes="yx")
+    how = {"short": False, "overwrite": True, "listen": lambda event: None, "taken": {out / "a.png"}}
+    for mask in (np.ones((1, 300, 300), np.uint16), np.arange(90_000, dtype=np.uint32).reshape(1, 300, 300)):
+        workflow._write(job, image, workflow.Segmented(mask=mask, probabilities=None), object_model.plan, **how)
+    assert [path.name for path in out.iterdir()] == ["a.tif"]
+
+
+def test_what_is_too_wide_for_rois_has_its_other_outlines(tmp_path):
+    """GeoJSON is written first."""
+    ids = np.zeros((2, 40_000), np.uint16)
+    ids[:, -5:] = 1
+    image = Image(array=ids[None].astype(np.uint8), axes="yx")
+    plan = SimpleNamespace(classes=2, labels=SimpleNamespace(names=("background", "cell")))
+    files = {kind: tmp_path / kind for kind in ("objects", "imagej", "geojson")}
     with pytest.raises(OutputError, match="leave imagej out of --outlines"):
-        predict_files(object_model, tmp_path / "long.tif", out=tmp_path / "o", outlines=["imagej", "geojson"])
-    assert not (tmp_path / "o").exists()
+        workflow._write_objects(files, image, ids, None, plan)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["geojson", "objects"]
 
 
 def test_what_a_model_does_not_do_is_refused_before_anything_is_read(object_model, gray_model, tmp_path):
@@ -434,8 +444,6 @@ def test_a_cleaning_of_the_model_is_done_and_can_be_overruled(gray_model, tmp_pa
 
 def test_a_cleaning_that_helps_is_accepted_and_scored(tmp_path):
     """Six masks with a speck that is never right: it goes, in the file and in the scores."""
-    from types import SimpleNamespace
-
     from uvea.workflows.validation import cleaned_scores, cleaning_of
 
     class Kept(dict):

@@ -162,7 +162,7 @@ def test_pixels_of_another_size_than_those_of_the_training_are_warned_of(volume_
         write(tmp_path / f"{name}.tif", Image(array=array, axes="zyx", spacing=spacing, unit=unit))
     predict_files(volume_model, tmp_path, out=tmp_path / "out", listen=told.append)
     (said,) = [event.text for event in told if isinstance(event, Message) and event.level == "warning"]
-    assert said.startswith("half has pixels of 1×0.5×0.5 mm, all training images of 2×1×1 mm: it is not resampled")
+    assert said.startswith("half has pixels of 1×0.5×0.5 mm, training images of 2×1×1 mm: it is not resampled")
 
 
 def test_the_geometry_of_a_volume_is_kept(volume_model, rng, tmp_path):

@@ -573,7 +573,7 @@ def test_the_time_is_kept_also_after_a_step_was_drawn_anew(gray_data, tiny, tmp_
     monkeypatch.setattr(workflow, "run_loop", loop)
     monkeypatch.setattr(workflow, "ENDING_SECONDS", 0.5)
     with monkeypatch.context() as patch:
-        fail_at(patch, 5)
+        fail_at(patch, 1)
         tiny(gray_data, tmp_path / "m", steps=None, minutes=3 / 60, checkpoint_every=0)
     first, second = given
     assert first is None and second is not None

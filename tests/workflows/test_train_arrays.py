@@ -306,6 +306,15 @@ def test_own_images_for_validation_are_used():
     assert trained.evaluate(x[8:], y[8:])["dice"] == pytest.approx(trained.history["val_dice"][-1], abs=1e-6)
 
 
+def test_images_for_validation_may_have_other_bytes():
+    """Fractions are fractions, and the order of bytes says nothing about the numbers."""
+    x, y = discs()
+    for first, second in (("f8", "f4"), (">u2", "<u2")):
+        given = x.astype(first), x.astype(second)
+        trained = train_arrays(given[0][:8], y[:8], **FAST, validation=(given[1][8:], y[8:]))
+        assert len(trained.train) == 8
+
+
 def test_all_images_can_train():
     """Without validation the history has the loss alone."""
     x, y = discs()

@@ -136,10 +136,9 @@ class LabelMap(BaseModel):
                 f"{where} is a colour mask, but classes are gray values",
                 hint=f"save it with one channel holding {_listed(self.values)}",
             )
-        if mask.dtype == np.bool_ and self.classes == 2 and self.values[0] == 0 and self.ignore not in (0, 1):
+        if mask.dtype == np.bool_ and self.classes == 2 and 0 in self.values and self.ignore not in (0, 1):
             # One bit: 1 is the foreground, whatever value it has elsewhere.
-            bits: NDArray[np.int16] = mask[0].astype(np.int16)
-            return bits
+            return np.where(mask[0], 1 - self.values.index(0), self.values.index(0)).astype(np.int16)
         if self.ignore is not None:
             known[self.ignore] = IGNORE
         known.update({value: index for index, value in enumerate(self.values)})
@@ -312,37 +311,19 @@ def _as_tuple(value: object) -> object:
     return tuple(tuple(item) if isinstance(item, list) else item for item in value)
 
 
-def foreground_of_bits(
+def bits_stand_for_255(
     cases: Sequence[Mapping[Key, int]], one_bit: Sequence[bool], *, ignore: int | None = None
-) -> Value | None:
-    """The value that 1 stands for in masks of one bit: that of the others, where these have but one besides 0.
-
-    Programs that shrink PNG files make 0 and 255 one bit.
+) -> bool:
+    """Whether the 1 of masks of one bit is the 255 of all others, as where a program made some PNG files smaller.
 
     Args:
         cases: pixels per value, one mapping per mask.
         one_bit: which masks are so.
         ignore: value of pixels that were not annotated.
-
-    Returns:
-        The value, or None where nothing is to be renamed.
-
-    Raises:
-        DatasetError: if the others have several values and none is 1, so that it is not known which is meant.
     """
-    unmarked = {0, (0, 0, 0), ignore, (ignore,) * 3}
-    bits = sum(1 in counts for counts, bit in zip(cases, one_bit, strict=True) if bit)
-    others = {key for counts, bit in zip(cases, one_bit, strict=True) if not bit for key in counts} - unmarked
-    if not bits or not others or ignore == 1 or 1 in others:
-        return None
-    (first, *more) = others
-    if more or isinstance(first, tuple):
-        raise DatasetError(
-            f"{bits} of {len(cases)} masks have one bit, where 1 is the foreground, and the others have "
-            f"{_listed(sorted(others, key=_number))}",
-            hint="save all masks with 8 bits and the same values; programs that shrink PNG files make 255 one bit",
-        )
-    return first
+    pairs = list(zip(cases, one_bit, strict=True))
+    others = {key for counts, bit in pairs if not bit for key in counts} - {0, ignore}
+    return others == {255} and ignore != 1 and any(bit and 1 in counts for counts, bit in pairs)
 
 
 def default_names(classes: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from uvea.arrays.labels import Key, LabelMap, colour_of, decide_labels, foreground_of_bits
+from uvea.arrays.labels import Key, LabelMap, bits_stand_for_255, colour_of, decide_labels
 from uvea.datasets.case import Case, DataOptions, Dataset, Finding
 from uvea.datasets.measure import (
     SAMPLE,
@@ -255,17 +255,15 @@ def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) 
 
 
 def _with_one_foreground(facts: Sequence[CaseFacts], options: DataOptions) -> list[CaseFacts]:
-    """The facts, with the 1 of masks of one bit called as the foreground of the others is; see `foreground_of_bits`."""
+    """The facts, with the 1 of masks of one bit called 255 where the others are of 0 and 255."""
     usable = [fact for fact in facts if fact.mask_values and fact.mask_whole]
     bits = [fact.mask_dtype == "bool" for fact in usable]
-    value = None
-    if not options.instances:
-        value = foreground_of_bits([fact.mask_values for fact in usable], bits, ignore=options.ignore_value)
-    if value is None:
+    said = options.instances or (isinstance(options.label_names, dict) and 1 in options.label_names)
+    if said or not bits_stand_for_255([fact.mask_values for fact in usable], bits, ignore=options.ignore_value):
         return list(facts)
 
     def renamed(counts: Mapping[Key, T]) -> dict[Key, T]:
-        return {value if key == 1 else key: count for key, count in counts.items()}
+        return {255 if key == 1 else key: count for key, count in counts.items()}
 
     return [
         replace(
@@ -288,7 +286,8 @@ def _unknown_depths(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Findin
         severity="warning",
         kind="unknown-depth",
         problem=f"{len(cases)} of {len(facts)} images say how large a pixel is, but not how far slices are apart: "
-        f"{listed(case.name for case in cases)}; slices are taken to be one pixel apart, and no size to be known",
+        f"{listed(case.name for case in cases)}; slices are taken to be one pixel apart, "
+        "and no image is brought to another pixel size",
         hint="save the distance too: PhysicalSizeZ in OME-TIFF, or the voxel depth in ImageJ (Image > Properties)",
         files=tuple(path for case in cases for path in case.images),
     )

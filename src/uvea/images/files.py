@@ -209,8 +209,12 @@ def _image_of(stored: Stored, axes: str | None) -> Image:
     array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"])
     places = [letters.index(letter) for letter in spatial]
     spacing = tuple(stored.spacing[place] for place in places) if stored.spacing else ()
+    unit, depth_unknown = stored.unit, stored.depth_unknown and "z" in spatial
+    if depth_unknown:
+        # No distance is made up: a pixel is one wide, and a slice is one deep.
+        unit, spacing = "px", (1.0, spacing[1] / spacing[2], 1.0)
     if not stored.origin or not all(any(stored.directions[place]) for place in places):
-        return Image(array=array, axes=spatial, spacing=spacing, unit=stored.unit, depth_unknown=stored.depth_unknown)
+        return Image(array=array, axes=spatial, spacing=spacing, unit=unit, depth_unknown=depth_unknown)
     columns = [stored.directions[place] for place in places]
     plane = None
     origin = stored.origin
@@ -229,11 +233,11 @@ def _image_of(stored: Stored, axes: str | None) -> Image:
         array=array,
         axes=spatial,
         spacing=spacing,
-        unit=stored.unit,
+        unit=unit,
         origin=origin,
         direction=_rows(columns),
         plane=plane,
-        depth_unknown=stored.depth_unknown,
+        depth_unknown=depth_unknown,
         header=stored.header,
     )
 

@@ -440,8 +440,7 @@ def _by_tifffile(file: Any) -> bool:
 def _spacing(axes: str, file: Any, page: Any) -> tuple[tuple[float, ...], str, bool]:
     """Pixel size per axis and its unit: "um", or "mm" where the file counts in mm or more.
 
-    The last is true where slices have pixels of a known size and an unknown distance. Nothing is made up for it: the
-    unit is "px" then, a pixel is one wide and a slice is one deep.
+    The last is true where slices have pixels of a known size and an unknown distance, which is given as 1.
     """
     for sizes in _stated_sizes(file, page):
         known = {a: (v, u.strip().lower()) for a, (v, u) in sizes.items() if a in axes and isfinite(v) and v > 0}
@@ -450,17 +449,13 @@ def _spacing(axes: str, file: Any, page: Any) -> tuple[tuple[float, ...], str, b
         known.setdefault("x", known.get("y", (1.0, "")))
         known.setdefault("y", known["x"])
         depth_unknown = "z" in axes and "z" not in known
-        known.setdefault("z", known["x"])
         if any(unit not in _UM for _, unit in known.values()):
             # Numbers without a physical unit still give the proportions of a pixel.
             return tuple(known.get(axis, (1.0, ""))[0] for axis in axes), "px", False
-        if depth_unknown:
-            (width, width_unit), (height, height_unit) = known["x"], known["y"]
-            height *= _UM[height_unit] / (width * _UM[width_unit])
-            return tuple(height if axis == "y" else 1.0 for axis in axes), "px", True
         unit = "mm" if _UM[known["x"][1]] >= 1e3 else "um"
         scale = {"mm": 1e3, "um": 1.0}[unit]
-        return tuple(v * _UM[u] / scale if u else 1.0 for v, u in (known.get(a, (1.0, "")) for a in axes)), unit, False
+        lengths = (known.get(axis, (1.0, "")) for axis in axes)
+        return tuple(v * _UM[u] / scale if u else 1.0 for v, u in lengths), unit, depth_unknown
     return (), "px", False
 
 

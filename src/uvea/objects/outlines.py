@@ -234,7 +234,7 @@ def _roi(ring: Ring, name: str, of: Outline) -> bytes:
     if max(bottom, right) > LARGEST_ROI:
         raise OutputError(
             f"object {name} reaches to pixel {max(bottom, right)}, ImageJ's outlines end at {LARGEST_ROI}",
-            hint="write GeoJSON, which has no such limit",
+            hint="leave imagej out of --outlines; geojson has no such limit",
         )
     points = len(ring)
     # More than 65,535 corners are counted in the four bytes that lines use for their ends.

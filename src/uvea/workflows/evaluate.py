@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from uvea.arrays.axes import check_letters
-from uvea.arrays.labels import VERY_MANY_VALUES, Key, LabelMap, decide_labels, foreground_of_bits
+from uvea.arrays.labels import VERY_MANY_VALUES, Key, LabelMap, bits_stand_for_255, decide_labels
 from uvea.datasets.names import listed
 from uvea.durable import unwritable
 from uvea.errors import DatasetError, OutputError, UveaError
@@ -221,18 +221,21 @@ def evaluate(
     looks = [one for one in looks if one.failure is None]
     if not looks:
         raise _nothing_scored(failures)
-    looks = looks if instances else _with_one_foreground(looks, ignore_value)
+    if not (instances or isinstance(label_names, Mapping)):
+        looks = _with_one_foreground(looks, ignore_value)
     seen = {one.case for one in looks}
     pairs = [pair for pair in matched.pairs if pair.case in seen]
     labels = _labels(pairs, looks, label_names, ignore_value, instances=instances)
     unit, warnings = _unit(looks)
+    if instances and not isinstance(label_names, Mapping) and (said := _like_classes(looks, ignore_value)):
+        warnings.append(said)
     measures = Measures(
         labels=labels,
         unit=unit,
         dims=_dims(looks),
         tolerance=tolerance if distances else None,
         instances=bool(instances),
-        pieces=_pieces(looks, ignore_value),
+        pieces=_pieces(looks, label_names, ignore_value),
         membranes=em_membranes,
         membrane_threshold=em_threshold,
         probabilities=any(pair.probabilities is not None for pair in pairs),
@@ -342,13 +345,11 @@ def _look(questions: Sequence[Question], *, workers: int | None, tell: Listener)
 
 
 def _with_one_foreground(looks: Sequence[Look], ignore_value: int | None) -> list[Look]:
-    """The 1 of references of one bit, called as the foreground of the others is; see `foreground_of_bits`."""
-    bits = [one.one_bit for one in looks]
-    value = foreground_of_bits([one.values for one in looks], bits, ignore=ignore_value)
-    if value is None:
+    """The 1 of references of one bit, called 255 where the others are of 0 and 255."""
+    if not bits_stand_for_255([one.values for one in looks], [one.one_bit for one in looks], ignore=ignore_value):
         return list(looks)
     return [
-        replace(one, values={value if key == 1 else key: count for key, count in one.values.items()})
+        replace(one, values={255 if key == 1 else key: count for key, count in one.values.items()})
         if one.one_bit
         else one
         for one in looks
@@ -369,12 +370,10 @@ def _labels(
 ) -> LabelMap:
     """What the values of the references mean, from all of them together, or as the user says."""
     if isinstance(names, Mapping):
-        if instances:
-            raise DatasetError(
-                f"--labels says that values are classes ({listed(names)}), --instances that they number objects",
-                hint="give two names with --instances, such as --labels background,cell",
-            )
-        return _named_labels(names, ignore_value)
+        named = _named_labels(names, ignore_value)
+        if not instances:
+            return named
+        names = ()  # of classes, whose connected pieces are the objects: see `_pieces`
     values = [one.values for one in looks]
     if _annotated(looks, ignore_value) <= EMPTY:
         marks = {mark for one in looks for mark in one.marks} - EMPTY
@@ -422,19 +421,32 @@ def _dims(looks: Sequence[Look]) -> int:
     return found.pop() if len(found) == 1 else 0
 
 
-def _pieces(looks: Sequence[Look], ignore_value: int | None) -> tuple[bool, bool]:
+def _pieces(
+    looks: Sequence[Look], names: Sequence[str] | Mapping[int, str], ignore_value: int | None
+) -> tuple[bool, bool]:
     """Whether the objects of the references, and of the predictions, are connected pieces and not values.
 
-    So it is where no mask has two values beside the background, and where the references have few values, each in
-    several pieces: those are classes.
+    So it is where the user says which classes the values are, and where no mask has two values beside the background.
+    Predictions may number their objects nonetheless, as `uvea predict` does.
     """
+    marks = {mark for one in looks for mark in one.marks} - EMPTY
+    if isinstance(names, Mapping):
+        return True, marks <= set(names)
+    references = all(len(_annotated([one], ignore_value) - EMPTY) < 2 for one in looks)
+    predictions = all(len(set(one.marks) - EMPTY) < 2 for one in looks)
+    return references, predictions
+
+
+def _like_classes(looks: Sequence[Look], ignore_value: int | None) -> str:
+    """What is to be said of few numbers of objects that each hang in several pieces; nothing as a rule."""
     values = _annotated(looks, ignore_value) - EMPTY
     each = [count for one in looks for key, count in one.pieces.items() if key in values]
-    classes = len(values) < VERY_MANY_VALUES and sum(each) > MOST_PIECES * len(each)
-    references = classes or all(len(_annotated([one], ignore_value) - EMPTY) < 2 for one in looks)
-    marks = {mark for one in looks for mark in one.marks} - EMPTY
-    predictions = (classes and marks <= values) or all(len(set(one.marks) - EMPTY) < 2 for one in looks)
-    return references, predictions
+    if not 2 <= len(values) < VERY_MANY_VALUES or sum(each) <= MOST_PIECES * len(each):
+        return ""
+    return (
+        f"the references have {len(values)} numbers of objects in {sum(each)} pieces; if they are classes, say so: "
+        "--labels 0=background,1=a,2=b with --instances takes connected pieces for objects"
+    )
 
 
 def _check(measures: Measures, pairs: Sequence[Pair], *, instances: bool | None, tell: Listener) -> None:
@@ -455,9 +467,8 @@ def _check(measures: Measures, pairs: Sequence[Pair], *, instances: bool | None,
         tell(Message("the masks number their objects: they are scored as foreground; --instances scores objects, too"))
     for pieces, what in zip(measures.pieces, ("references", "predictions"), strict=True):
         if measures.instances and pieces:
-            tell(
-                Message(f"the {what} have one value for all objects of a class: connected pieces are taken for objects")
-            )
+            said = f"the {what} have one value for all objects, or for those of a class"
+            tell(Message(f"{said}: connected pieces are taken for objects"))
 
 
 def _score(

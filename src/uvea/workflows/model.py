@@ -254,6 +254,8 @@ def _number_of(one: Workspace, space: Workspace) -> int:
 def _say_what_is_missing(space: Workspace, spaces: Sequence[Workspace], listen: Listener) -> None:
     """Say it where folds of a cross-validation have no weights: the mean of fewer networks is another one."""
     folds = space.folds()
+    if folds == [space]:
+        return
     with suppress(ModelError):  # a model may have come without its run
         count = len(Kept.load(space.run_facts).splits)
         folds += [space.fold(number) for number in range(1, count + 1)] if count > 1 else []

@@ -29,7 +29,7 @@ from uvea.images.format import MAX_PIXELS
 from uvea.images.image import IN_MILLIMETRES, Image
 from uvea.inference.segment import Segmented
 from uvea.inference.source import Source, source_of
-from uvea.objects.outlines import LARGEST_ROI, geojson, imagej_rois
+from uvea.objects.outlines import geojson, imagej_rois
 from uvea.objects.outlines import outlines as trace
 from uvea.objects.table import as_csv, measure
 from uvea.plan.plan import Plan
@@ -172,7 +172,6 @@ def predict_files(
             if several
             else read(job.paths[0], axes=axes, max_pixels=max_pixels)
         )
-        _refuse_rois(job, image)
         return image, source_of(image, plan, where=str(job))
 
     def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
@@ -274,7 +273,6 @@ def decode_files(
                 f"{job.paths[0]} has {image.channels} channels, the network gives {plan.outputs}",
                 hint="give what `uvea predict --keep-probabilities` of this model wrote",
             )
-        _refuse_rois(job, image)
         array = image.array.astype(np.float32)
         return image.with_array(array / LARGEST_16 if image.array.dtype == np.uint16 else array)
 
@@ -332,28 +330,21 @@ def _stops_all(error: UveaError) -> bool:
     return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FATAL
 
 
-def _refuse_rois(job: Job, image: Image) -> None:
-    """Find out before anything is computed that an image is too large for ImageJ's outlines."""
-    if "imagej" in job.files and (side := max(image.shape[-2:])) > LARGEST_ROI:
-        raise OutputError(
-            f"{job} is {side} pixels long, ImageJ's outlines end at {LARGEST_ROI}",
-            hint="leave imagej out of --outlines; geojson has no such limit",
-        )
-
-
 def _of_another_size(image: Image, plan: Plan) -> str | None:
     """What is to be said where the pixels of an image are not of the size that the network knows."""
-    known = plan.spacing or plan.fingerprint.spacing_median[-plan.dims :]
+    seen, dims = plan.fingerprint, plan.dims
+    known = plan.spacing or seen.spacing_median[-dims:]
     sizes = f"{'×'.join(f'{size:g}' for size in known)} {plan.unit}"
     if plan.spacing is not None and (image.unit == "px") != (plan.unit == "px"):
         units = f"has its pixel size in {image.unit}, the plan in {plan.unit}"
         return f"{units}: it is not resampled, as if it were {sizes} as in the training"
     if plan.spacing is not None or "px" in (image.unit, plan.unit):
         return None
-    own = tuple(size * IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit] for size in image.spacing[-plan.dims :])
-    if all(abs(have / want - 1) < SAME_SIZE for have, want in zip(own, known, strict=True)):
+    own = tuple(size * IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit] for size in image.spacing[-dims:])
+    ranges = zip(own, seen.spacing_min[-dims:], seen.spacing_max[-dims:], strict=True)
+    if all(low * (1 - SAME_SIZE) < have < high * (1 + SAME_SIZE) for have, low, high in ranges):
         return None
-    given = f"has pixels of {'×'.join(f'{size:g}' for size in own)} {plan.unit}, all training images of {sizes}"
+    given = f"has pixels of {'×'.join(f'{size:g}' for size in own)} {plan.unit}, training images of {sizes}"
     way = f"train with --set spacing={','.join(f'{size:g}' for size in known)}"
     return f"{given}: it is not resampled, because the plan has no spacing; {way}"
 
@@ -471,8 +462,10 @@ def _write(
         listen(Message(f"{said}: they are in {files['mask']}", "warning"))
     if "mask" in files:
         write(files["mask"], image.with_array(mask), overwrite=overwrite)
-        if overwrite and plan.task == "objects":
-            _remove_other(files["mask"], job, taken=taken, listen=listen)
+        if files["mask"] != job.files["mask"] and overwrite:
+            job.files["mask"].unlink(missing_ok=True)  # what this mask takes the place of
+        elif plan.task == "objects" and (other := _other_mask(files["mask"], taken)) is not None:
+            listen(Message(f"{other} is there, too: the table is of {files['mask']}", "warning"))
     if "probabilities" in files:
         assert found.probabilities is not None
         array: NDArray[np.generic] = found.probabilities
@@ -484,13 +477,10 @@ def _write(
     return tuple(files.values())
 
 
-def _remove_other(mask: Path, job: Job, *, taken: Collection[Path], listen: Listener) -> None:
-    """Remove what an earlier run called a TIFF or PNG where this one has the other: its numbers are not the table's."""
+def _other_mask(mask: Path, taken: Collection[Path]) -> Path | None:
+    """A TIFF beside a PNG or the other way round, such as the mask of an earlier run; it is not ours to remove."""
     other = mask.with_suffix({".png": ".tif", ".tif": ".png"}.get(mask.suffix, mask.suffix))
-    of_ours = other != mask and other.is_file() and job.files["objects"].exists()
-    if of_ours and other.resolve() not in taken:
-        other.unlink()
-        listen(Message(f"{other}, of an earlier run, is removed: {mask} takes its place", "warning"))
+    return other if other != mask and other.is_file() and other.resolve() not in taken else None
 
 
 def _write_objects(
@@ -524,10 +514,10 @@ def _write_objects(
         write_text(files["objects"], "\n".join(lines) + "\n")
     if "imagej" in files or "geojson" in files:
         traced = trace(ids, timed=grid.timed)
-        if "imagej" in files:
-            write_whole(files["imagej"], imagej_rois(traced))
         if "geojson" in files:
             write_text(files["geojson"], geojson(traced, classes=named))
+        if "imagej" in files:  # last, because they have an end in width
+            write_whole(files["imagej"], imagej_rois(traced))
 
 
 def _refuse_outputs(folder: Path, targets: Sequence[Path], *, overwrite: bool, resume: bool | None) -> None:

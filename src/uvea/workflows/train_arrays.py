@@ -238,8 +238,9 @@ def train_arrays(
                 f"images for validation are {_size(own[0].shape[1:])}, those for training {_size(images.shape[1:])}",
                 hint="bring both to one size",
             )
-        if own[0].dtype != images.dtype:
-            # Joined, whole numbers would become fractions, which are treated otherwise.
+        kinds = [array.dtype.str[1:] if array.dtype.kind != "f" else "f" for array in (images, own[0])]
+        if kinds[0] != kinds[1]:
+            # Joined, whole numbers would become fractions, or those of another range.
             raise DatasetError(
                 f"images for validation are of {own[0].dtype}, those for training of {images.dtype}",
                 hint="give both as they come from the files, or both divided alike",
