@@ -260,15 +260,24 @@ def test_images_of_one_patient_lie_on_one_side(name, endings, seed):
     [
         [f"img_{number}_{letter}" for number, letter in enumerate("abcdefgh")],
         [*(f"20x_{letter}" for letter in "abcdefgh"), "40x_a"],
+        [f"{zoom}x_{letter}" for zoom in (10, 20) for letter in "abcd"],
+        [f"grade{grade}_{letter}" for grade in (1, 2) for letter in "abcd"],
+        [f"{zoom}x_{letter}" for zoom in (10, 20, 40) for letter in "abcde"][:12],
         [f"v2_{letter}" for letter in "abcdefgh"],
         [f"case_{number:03d}_512x512" for number in range(8)],
         [f"case_{number:03d}_t1" for number in range(8)],
+        [f"s{number}_512x512" for number in range(8)],
+        [f"S{number:02d}_T1" for number in range(8)],
+        [f"T1_40x_{letter}" for letter in "abcdefgh"],
+        [f"layer{layer}_mouse{mouse}" for layer in (1, 2) for mouse in range(1, 5)],
+        [f"plane{plane}_crop{crop}" for plane in (1, 2, 3, 4) for crop in (1, 2)],
+        [f"section{section}_tile{tile}" for section in (1, 2, 3, 4) for tile in (1, 2)],
     ],
-    ids=["each its own number", "a magnification", "a version", "a size", "a sequence"],
+    ids=lambda names: names[0],
 )
 def test_other_numbers_are_no_patients(names):
     """Every image is drawn by itself."""
-    assert split(cases(*names)).reason == f"2 of {len(names)} cases drawn with seed 42"
+    assert split(cases(*names)).reason == f"{round(len(names) / 5)} of {len(names)} cases drawn with seed 42"
 
 
 def test_visits_of_a_patient_stay_together_with_all_their_endings():
@@ -288,6 +297,12 @@ def test_a_slice_is_known_by_its_number_wherever_that_is():
     tiled = cases(*(f"v{v}_z{z}_x{x}_{dye}" for v in range(4) for z in range(3) for x in range(2) for dye in "ab"))
     assert sorted({len(fold.val) for fold in folds(tiled, 4)}) == [12]
     assert all(len({name[:2] for name in fold.val}) == 1 for fold in folds(tiled, 4))
+
+
+def test_cells_of_frames_are_no_stack():
+    """Each frame has its own; those of one frame stay together."""
+    found = cases(*(f"frame_{frame}_cell_{cell}" for frame in range(1, 6) for cell in range(1, 4)))
+    assert split(found).reason == "3 of 15 cases drawn with seed 42, in whole groups of one name: 1 of 5"
 
 
 def test_fixed_parts_stay_and_groups_follow_them():

@@ -234,6 +234,11 @@ def test_another_reference_is_refused_where_counts_tell():
         compare(one(), one("wall"), metric=DICE)
     assert compare(one(**counts), one(tp=4, fp=0, fn=1, tn=15), metric=DICE)
     assert compare(one(**counts), one(tp=9), metric=DICE)
+    assert compare(one(tp=3, fn=2), one("wall", tp=4, fn=1), metric=DICE)
+    with pytest.raises(DatasetError, match="class 1 is 'cell' in A, 'wall' in B"):
+        compare(one(tp=3, fn=2), one("wall", tp=4), metric=DICE)
+    with pytest.raises(DatasetError, match="'a' has 5 reference pixels of 'cell' in A, 6 in B"):
+        compare(one(tp=3, fn=2), one("wall", tp=4, fn=2), metric=DICE)
 
 
 def test_equal_tables_are_said_to_be_equal():

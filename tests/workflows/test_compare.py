@@ -188,3 +188,35 @@ def test_scores_of_a_region_are_not_compared_with_those_of_whole_images(folders,
         metrics=["dice"],
     )
     assert fov.comparisons[0].n == 8
+
+
+def test_another_name_of_a_class_is_a_warning_where_the_references_agree(folders, tmp_path):
+    """One was scored with names, the other without."""
+    for name, options in (("a", {}), ("b", {"label_names": {0: "background", 255: "cell"}})):
+        evaluate(folders / name, folders / "reference", out=tmp_path / f"s{name}", report=False, **options)
+    said = []
+    result = compare_files(tmp_path / "sa", tmp_path / "sb", listen=said.append)
+    assert result.comparisons[0].n == 8
+    assert result.warnings == (
+        "class 1 is 'foreground' in sa, 'cell' in sb: both have as many pixels in every reference, so they are "
+        "compared as one class",
+    )
+    assert result.warnings[0] in result.table() and result.warnings[0] in [str(one.text) for one in said]
+
+
+def test_objects_of_the_references_must_be_the_same(folders, tmp_path):
+    """Where both scored objects; those of the predictions may differ, and old scores say nothing of them."""
+    for name in "ab":
+        evaluate(folders / name, folders / "reference", out=tmp_path / f"s{name}", instances=True, report=False)
+    path = tmp_path / "sb" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["settings"]["objects of the predictions"] = "mask values"
+    path.write_text(json.dumps(summary))
+    assert compare_files(tmp_path / "sa", tmp_path / "sb").warnings == ()
+    summary["settings"]["objects of the references"] = "mask values"
+    path.write_text(json.dumps(summary))
+    with pytest.raises(DatasetError, match="sa was scored with connected pieces as objects of the references, sb with"):
+        compare_files(tmp_path / "sa", tmp_path / "sb")
+    del summary["settings"]["objects of the references"]
+    path.write_text(json.dumps(summary))
+    assert compare_files(tmp_path / "sa", tmp_path / "sb").warnings == ()

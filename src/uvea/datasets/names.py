@@ -56,6 +56,11 @@ _CHANNEL = re.compile(r"(?P<core>.+)_(?P<number>\d{4})")
 _DIGITS = re.compile(r"(\d+)")
 _STACK_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|sl|slice|slices|layer|plane|section|frame)[_\-. ]?$", re.IGNORECASE)
 _STACK_LETTER = re.compile(r"(?:^|[^A-Za-z])[st][_\-. ]?$", re.IGNORECASE)
+_SLICE_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|sl|slices?)[_\-. ]?$", re.IGNORECASE)
+_SIZE = re.compile(r"\d+x\d+", re.IGNORECASE)
+_COMMON = 0.75
+"""Share of its endings that a slice has on average, from which on they are its channels or tiles."""
+
 _SUBJECT = re.compile(r"(?:^|/)(?P<subject>sub-[A-Za-z]*\d[A-Za-z0-9]*)(?=[_/]|$)")
 
 
@@ -140,9 +145,10 @@ class Numbered:
 def numbered(names: Iterable[str]) -> dict[str, Numbered]:
     """The number that counts in each name, and its series; without names that have none in the last path component.
 
-    It is the last number after a word for slices, else the last number. A number that is the same after the same
-    words, such as a size, does not count where another does. The letters "s" and "t" mean slices only where they are
-    before the last number that counts; further ahead they may as well be a subject or a treatment.
+    It is the last number. One that is the same after the same words, such as a size, does not count where another
+    does. Further ahead, a number counts only after "z", "sl" or "slice" and where nearly all slices have the same
+    endings, their channels or tiles: "layer" or "frame" may as well be a class or a source of crops. The letters "s"
+    and "t" mean slices only before the last number of the whole name, else a subject or a treatment.
 
     Example:
         >>> numbered(["mouse2/z012_ch00", "mouse2/z013_ch00"])["mouse2/z012_ch00"]
@@ -158,18 +164,42 @@ def numbered(names: Iterable[str]) -> dict[str, Numbered]:
             for at in range(1, len(pieces), 2):
                 values[tuple(pieces[:at:2])].append(pieces[at])
     same = {words for words, some in values.items() if len(some) > 1 and len(set(some)) == 1}
+    counting = {
+        name: [at for at in range(1, len(pieces), 2) if tuple(pieces[:at:2]) not in same] or [len(pieces) - 2]
+        for name, pieces in split.items()
+    }
+    slices = _slices_ahead((split[name], at) for name, places in counting.items() for at in places[:-1])
     found = {}
     for name, pieces in split.items():
-        places = range(1, len(pieces), 2)
-        counting = [at for at in places if tuple(pieces[:at:2]) not in same] or places[-1:]
-        slices = [at for at in counting if _STACK_WORD.search(pieces[at - 1])]
-        at = (slices or counting)[-1]
+        *ahead, at = counting[name]
+        stack = bool(_STACK_WORD.search(pieces[at - 1]))
+        if not stack and (before := [place for place in ahead if tuple(pieces[:place:2]) in slices]):
+            at, stack = before[-1], True
+        letter = at == len(pieces) - 2 and tuple(pieces[:at:2]) not in same and _STACK_LETTER.search(pieces[at - 1])
         found[name] = Numbered(
             series=("".join(pieces[:at]), "".join(pieces[at + 1 :])),
             number=int(pieces[at]),
-            stack=bool(slices or _STACK_LETTER.search(pieces[at - 1])),
+            stack=stack or bool(letter),
         )
     return found
+
+
+def _slices_ahead(numbers: Iterable[tuple[list[str], int]]) -> set[tuple[str, ...]]:
+    """Words before a number that is that of a slice though others follow: nearly all slices have the same endings.
+
+    Sizes are one ending, whatever they are. Series with the same words are taken together.
+    """
+    endings: dict[tuple[str, ...], dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
+    for pieces, at in numbers:
+        if _SLICE_WORD.search(pieces[at - 1]):
+            ending = _SIZE.sub("x", "".join(pieces[at + 1 :]))
+            endings[tuple(pieces[:at:2])]["".join(pieces[:at])].add((pieces[at], ending))
+    slices = set()
+    for words, series in endings.items():
+        possible = sum(len({number for number, _ in some}) * len({end for _, end in some}) for some in series.values())
+        if sum(map(len, series.values())) >= _COMMON * possible:
+            slices.add(words)
+    return slices
 
 
 def subject_of(name: str) -> str | None:

@@ -22,7 +22,11 @@ from uvea.errors import DatasetError
 from uvea.images import stem_of
 
 MIN_PREFIXES = 3
-"""Prefixes such as "mouse1_" count as groups from this many on: two may as well be classes or magnifications."""
+"""Prefixes such as "mouse1_", and numbers such as "12" of "12_left", count as groups from this many on: two may as
+well be classes or magnifications."""
+
+MAX_ENDINGS = 4
+"""Images of one number, such as left and right or a few visits: more of them are those of a class."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +274,7 @@ def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Seq
     channels and tiles of a slice are in it. Then units with copies of one image become one.
     """
     names = numbered(case.name for case in cases)
-    patients = _patient_numbers(names, len(cases)) | _patient_prefixes(names, len(cases))
+    patients = _patient_numbers(names) | _patient_prefixes(names, len(cases))
     members: dict[tuple[object, ...], list[str]] = defaultdict(list)
     kinds: set[str] = set()
     for case in cases:
@@ -317,16 +321,17 @@ def _patient_prefixes(names: Mapping[str, Numbered], cases: int) -> dict[str, tu
     return found
 
 
-def _patient_numbers(names: Mapping[str, Numbered], cases: int) -> dict[str, tuple[str, int]]:
+def _patient_numbers(names: Mapping[str, Numbered]) -> dict[str, tuple[str, int]]:
     """Text up to the number of each name that looks like "12_left" beside "12_right": a number with several endings.
 
-    Left where one of them covers more than half of the cases, such as a magnification.
+    Kept only where there are at least `MIN_PREFIXES` of them and none has more than `MAX_ENDINGS`; otherwise a number
+    is more likely a magnification or a grade than a patient.
     """
     found = {name: (member.series[0], member.number) for name, member in names.items()}
-    sizes = Counter(found.values())
-    if max(sizes.values(), default=0) > cases / 2:
+    sizes = {key: size for key, size in Counter(found.values()).items() if size > 1}
+    if len(sizes) < MIN_PREFIXES or max(sizes.values()) > MAX_ENDINGS:
         return {}
-    return {name: key for name, key in found.items() if sizes[key] > 1}
+    return {name: key for name, key in found.items() if key in sizes}
 
 
 def _draw(units: Sequence[tuple[str, ...]], *, wanted: int, seed: int, all_cases: int) -> list[tuple[str, ...]]:

@@ -178,8 +178,9 @@ def compare(
         n = 0, no mean and no interval. Two infinite values are equal.
 
     Raises:
-        DatasetError: if the tables have not the same cases, classes and names of these, a case and class has two rows
-            in one of them or another size in each, a case has two groups, or no row has the metric; names them.
+        DatasetError: if the tables have not the same cases and classes, a case and class has two rows in one of them
+            or another size in each, a class has two names and a row without counts, a case has two groups, or no row
+            has the metric; names them.
     """
     here, there = _by_key(first, names[0]), _by_key(second, names[1])
     _refuse_different(here, there, names)
@@ -318,7 +319,7 @@ def _refuse_different(
         )
     for key, row in here.items():
         other = there[key]
-        if row.class_name != other.class_name:
+        if row.class_name != other.class_name and None in (_size(row, _OF_REFERENCE), _size(other, _OF_REFERENCE)):
             raise DatasetError(
                 f"class {row.label} is {row.class_name!r} in {names[0]}, {other.class_name!r} in {names[1]}",
                 hint="evaluate both with the same --labels",

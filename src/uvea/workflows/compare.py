@@ -40,6 +40,9 @@ COLUMNS = (
 COMPARED = ("unit", "tolerance", "within", "ignored value")
 """Settings that must be those of both."""
 
+OBJECTS = "objects of the references"
+"""Likewise, where both scored objects. Those of the predictions may differ: one tool numbers them, another does not."""
+
 USUAL = ("dice", "iou", "hd95", "nsd", "mean_ap", "pq", "v_rand", "v_info")
 """Metrics that are compared unless others are named, where both have them."""
 
@@ -141,8 +144,9 @@ def compare_files(
         ComparedFiles.
 
     Raises:
-        DatasetError: different cases, classes or references, a metric that one lacks, units, tolerances, regions or
-            ignored values that differ, masks without a reference, or a case that cannot be scored.
+        DatasetError: different cases, classes or references, a metric that one lacks, units, tolerances, regions,
+            ignored values or objects of the references that differ, masks without a reference, or a case that cannot be
+            scored.
         OutputError: `out` cannot be written to, or has such files already.
     """
     paths = Path(first), Path(second)
@@ -213,9 +217,6 @@ def compare_files(
     tables = table(paths[0]), table(paths[1])
     unit = _common_unit(tables, names)
     chosen = [METRICS[name] for name in dict.fromkeys(metrics)] or _usual(tables)
-    warnings = _unknown(tables, names, chosen)
-    for warning in warnings:
-        (listen or silent)(Message(warning, "warning"))
     rows = tuple([row for row in one.rows if row.label > 0] for one in tables)
     pairs = [
         (found, _means(found, *rows))
@@ -223,6 +224,9 @@ def compare_files(
         for found in compare(*rows, metric=metric, names=names, unit=_unit(metric, unit))
         if found.n or metrics
     ]
+    warnings = _unknown(tables, names, chosen) + (_renamed(rows, names) if pairs else [])
+    for warning in warnings:
+        (listen or silent)(Message(warning, "warning"))
     result = ComparedFiles(
         names=names,
         comparisons=tuple(found for found, _ in pairs),
@@ -246,7 +250,8 @@ def _read(path: Path) -> _Table:
     rows = read_csv(path)
     try:
         settings = json.loads(path.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))["settings"]
-        found = _Table(rows=rows, settings={name: settings[name] for name in COMPARED})
+        known = {name: settings[name] for name in COMPARED} | {OBJECTS: settings.get(OBJECTS)}
+        found = _Table(rows=rows, settings=known)
         found.setting("tolerance")
     except (OSError, ValueError, LookupError, TypeError):
         return _Table(rows=rows, settings={})  # scores of a training have none, or it is not ours
@@ -276,10 +281,11 @@ def _incomplete(path: Path, failures: Sequence[Failure]) -> DatasetError:
 
 
 def _common_unit(tables: tuple[_Table, _Table], names: tuple[str, str]) -> str:
-    for what in COMPARED:
+    for what in (*COMPARED, OBJECTS):
         values = [one.setting(what) for one in tables]
         if None not in values and values[0] != values[1]:
-            first = values[0] if what == "within" else f"{what} {values[0]}"
+            words = {"within": f"{values[0]}", OBJECTS: f"{values[0]} as {what}"}
+            first = words.get(what, f"{what} {values[0]}")
             raise DatasetError(
                 f"{names[0]} was scored with {first}, {names[1]} with {values[1]}",
                 hint="evaluate both in the same way",
@@ -297,6 +303,17 @@ def _unknown(tables: tuple[_Table, _Table], names: tuple[str, str], metrics: Seq
     return [
         f"nobody wrote down how {' and '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} scored: {whose} are "
         f"not known, and {', '.join(measured)} may differ in them"
+    ]
+
+
+def _renamed(rows: Sequence[Sequence[CaseScore]], names: tuple[str, str]) -> list[str]:
+    """What is to be said of classes that have another name in each table, but the same pixels in the references."""
+    ours, theirs = ({row.label: row.class_name for row in one} for one in rows)
+    return [
+        f"class {label} is {name!r} in {names[0]}, {theirs[label]!r} in {names[1]}: both have as many pixels in every "
+        "reference, so they are compared as one class"
+        for label, name in sorted(ours.items())
+        if name != theirs[label]
     ]
 
 
