@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from uvea import durable
 from uvea.durable import make_whole, part_of, write_text, write_whole
 from uvea.errors import OutputError
 from uvea.images import write
@@ -208,14 +210,63 @@ def kept(folder: Path) -> float:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_a_link_under_the_temporary_name_is_not_followed(tmp_path):
-    """Somebody laid it there to have another file overwritten."""
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path, monkeypatch):
+    """Somebody guessed it, and laid it there to have another file overwritten."""
     other, path = tmp_path / "other", tmp_path / "plan.json"
     other.write_text("mine")
+    guessed = part_of(path)
+    monkeypatch.setattr(durable, "part_of", lambda path: guessed)
     for put in (write_text, lambda path, text: make_whole(path, lambda part: part.write_text(text))):
-        part_of(path).symlink_to(other)
+        guessed.symlink_to(other)
         put(path, "new")
         assert other.read_text() == "mine" and path.read_text() == "new" and not path.is_symlink()
+
+
+def test_two_that_write_one_file_show_whole_files_only(tmp_path):
+    """The second is half-way when the first is done."""
+    path, half, go_on = tmp_path / "scores.csv", threading.Event(), threading.Event()
+
+    def slow(part):
+        part.write_text("half")
+        half.set()
+        go_on.wait(10)
+        part.write_text("half and half")
+
+    second = threading.Thread(target=make_whole, args=(path, slow))
+
+    def fast(part):
+        part.write_text("whole")
+        second.start()
+        assert half.wait(10)
+
+    make_whole(path, fast)
+    assert path.read_text() == "whole"
+    go_on.set()
+    second.join()
+    assert path.read_text() == "half and half" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_kill_left_is_removed_by_the_next_that_writes_there(tmp_path):
+    """Of any file; what others call nearly so is theirs."""
+    others = {".plan.json.part", "plan.json.12ab56.part", ".plan.json.12ab56"}
+    for path in (part_of(tmp_path / "weights.bin"), part_of(tmp_path / "plan.json"), *map(tmp_path.joinpath, others)):
+        path.write_text("half")
+    write_text(tmp_path / "plan.json", "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.json", *others}
+
+
+def test_a_part_that_another_took_for_a_leftover_is_written_again(tmp_path):
+    """It began to write in the folder just then."""
+    tries = []
+
+    def write(part):
+        part.write_text("new")
+        tries.append(part)
+        if len(tries) == 1:
+            durable.remove_parts(tmp_path)
+
+    make_whole(tmp_path / "plan.json", write)
+    assert (tmp_path / "plan.json").read_text() == "new" and len(set(tries)) == 2
 
 
 def test_a_kill_at_any_call_of_a_save_leaves_a_whole_state(nursery, tmp_path, monkeypatch):

@@ -3,11 +3,13 @@
 import argparse
 import importlib.util
 import json
+import os
 import shutil
 import sys
+import time
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ import torch
 import uvea
 from uvea.datasets.synthetic import make, write_dataset
 from uvea.models import Precision, preset, save_weights
+from uvea.models.build import build_network
 from uvea.models.unet import UNet
 from uvea.training import loop
 from uvea.training.losses import build_loss
 from uvea.training.step import Recorded
+from uvea.workflows.plan import plan as planned
 from uvea.workflows.workspace import Workspace
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -41,6 +45,8 @@ RUN = {
     "note": "",
 }
 TOY = """
+import time
+
 import numpy as np
 
 def count(*, start, fails=0):
@@ -50,6 +56,10 @@ def count(*, start, fails=0):
         if start == fails:
             raise ValueError("boom\\nwhere things lie")
         yield {"seconds": start, "pixels": 10}
+
+def hang():
+    yield {"versions": {"toy": "1"}}
+    time.sleep(99)
 
 def curve(*, out, seconds):
     yield {"versions": {"toy": "1"}}
@@ -113,25 +123,64 @@ def test_tools_take_turns_and_one_that_fails_leaves_the_others_alone(toy):
         "one": Tool(job="toy:count", settings={"start": 1}),
         "two": Tool(job="toy:count", settings={"start": 3}, peer=True),
         "three": Tool(job="toy:count", settings={"start": 1, "fails": 3}),
-        "four": Tool(job="nothing_like_it:count", settings={}),
+        "four": Tool(job="nothing_like_it:count", settings={}, peer=True),
+        "five": Tool(job="nothing_like_it:count", settings={}),
     }
-    found = turns.in_turns(tools, SETTING, repeat=3)
+    told = []
+    found = turns.in_turns(tools, SETTING, repeat=3, told=lambda found: told.append(found.keys()))
     assert [turn["seconds"] for turn in found["one"]["turns"]] == [2, 3, 4]
     assert found["one"]["seconds"] == 3 and found["one"]["parameters"] == 7
     assert found["one"]["peak_bytes"] >= found["one"]["floor_bytes"] > 2**20
     assert turns.times_as_fast(found["one"], found["two"]) == 5 / 3  # the median of 4/2, 5/3 and 6/4
-    assert found["three"] == {"error": "ValueError: boom"}
-    assert found["four"] == {"error": "not installed: nothing_like_it"}
+    assert found["three"]["error"] == "ValueError: boom" and len(found["three"]["turns"]) == 1
+    assert found["three"]["tail"][0].startswith("Traceback") and found["three"]["tail"][-1] == "where things lie"
+    assert found["four"]["error"] == "not installed: nothing_like_it"
+    assert found["five"]["error"] == "nothing_like_it is missing, which uvea needs"
     assert turns.times_as_fast(found["one"], found["three"]) is None
-    assert turns.exit_code([found["one"], found["four"]]) == 0 and turns.exit_code([found["three"]]) == 1
+    assert turns.exit_code([found["one"], found["four"]]) == 0
+    assert turns.exit_code([found["three"]]) == turns.exit_code([found["five"]]) == 1
+    assert [*map(len, told)] == [1, 2, 3, 4, 5, *[5] * 5]  # five tools, then three, then the two that are left
 
 
-def test_children_have_equal_threads_and_only_ours_have_our_package():
-    """A peer must not find uvea by accident, nor another number of threads."""
+def test_a_tool_that_hangs_is_ended_and_says_where(toy, tmp_path):
+    """The next one runs, and the log has the line in which the first one was."""
+    tools = {"one": Tool(job="toy:hang", settings={}), "two": Tool(job="toy:count", settings={"start": 1})}
+    setting = Setting(peers=Path(sys.executable), threads=1, limit=5, log=tmp_path / "new" / "toy.log")
+    found = turns.in_turns(tools, setting, repeat=1)
+    assert found["one"]["error"] == "no answer in 5 s" and any("in hang" in line for line in found["one"]["tail"])
+    assert found["two"]["seconds"] == 2
+    log = setting.log.read_text()
+    assert "one: no answer in 5 s" in log and "in hang" in log and "two" not in log
+
+
+def test_no_turn_begins_once_the_time_is_up(toy, monkeypatch):
+    """Asked before each turn, a clock shows 0, 1, 2 and 3; the second tool has no second turn."""
+    clock = iter(range(9))
+    fake = SimpleNamespace(monotonic=lambda: next(clock), perf_counter=time.perf_counter, sleep=time.sleep)
+    monkeypatch.setattr(turns, "time", fake)
+    tools = {name: Tool(job="toy:count", settings={"start": 1}) for name in ("one", "two")}
+    found = turns.in_turns(tools, SETTING, repeat=2, until=3)
+    assert [len(entry["turns"]) for entry in found.values()] == [2, 1] and "seconds" in found["two"]
+    assert turns.in_turns({"one": tools["one"]}, SETTING, repeat=2, until=3) == {"one": {"error": turns.OUT_OF_TIME}}
+    assert turns.exit_code([{"error": turns.OUT_OF_TIME}]) == 1
+
+
+def test_a_command_that_hangs_is_ended():
+    """After its limit, long before it has started."""
+    assert accuracy.run_uvea(["--version"], limit=0.01).code == -9
+
+
+def test_children_have_equal_threads_and_only_ours_have_our_package(monkeypatch):
+    """A peer must not find uvea by accident, nor another number of threads; other packages may be anywhere."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     mine, theirs = (Setting(peers=Path("x"), threads=3).environment(peer=peer) for peer in (False, True))
     assert {mine[name] for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")} == {"3"}
     assert "PYTHONPATH" not in theirs and mine["PYTHONPATH"].endswith("src")
     assert mine["CUDA_VISIBLE_DEVICES"] == "" and {**theirs, "PYTHONPATH": mine["PYTHONPATH"]} == mine
+    source = str(turns.ROOT / "src")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/wheels", source]))
+    paths = [Setting(peers=Path("x"), threads=3).environment(peer=peer)["PYTHONPATH"] for peer in (False, True)]
+    assert paths == [os.pathsep.join([source, "/wheels"]), "/wheels"]
 
 
 def test_memory_of_turns_is_the_largest_and_everything_else_the_median():
@@ -160,6 +209,8 @@ def test_runs_of_a_day_are_merged_and_a_quick_run_leaves_no_file(tmp_path, capsy
 def test_errors_do_not_tell_where_things_lie():
     """Results are shared."""
     assert turns.placeless(f"no {turns.ROOT}/a and /tmp/uvea-predict-x_1/model/b") == "no ./a and WORK/model/b"
+    line = 'File "/home/me/lib/python3.12/site-packages/torch/nn.py", line 1'
+    assert turns.placeless(line) == 'File "site-packages/torch/nn.py", line 1'
 
 
 def test_peers_that_are_not_there_start_nothing(tmp_path):
@@ -350,16 +401,111 @@ def test_the_page_of_training_steps_has_the_newest_run_of_each_part():
     assert "| Keras fit | not installed: keras |" in train_step.as_markdown("2026-01-02", [older])
 
 
-def test_on_a_machine_without_a_gpu_the_benchmark_says_so_and_ends(monkeypatch, capsys):
-    """One line and exit code 2, before anything is made."""
-    monkeypatch.setattr(gpu, "gpu_name", lambda: None)
-    assert gpu.main([]) == 2
-    assert capsys.readouterr().err == "no GPU that torch can use: this benchmark needs one\n"
+def test_on_a_machine_without_a_gpu_the_benchmark_says_why_and_ends(monkeypatch, capsys):
+    """In torch's words, on one line and with exit code 2, before anything is made."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(SystemExit) as ended:
+        turns.run_main(lambda: gpu.main([]))
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1
+    assert said.startswith("no GPU that torch can use: ") and ("CUDA" in said or "NVIDIA" in said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--device", "cpu"], ["--only", "predict", "--tool", "uvea, step"], ["--tool", "uvea"], ["--dims", "4D"]],
+)
+def test_words_that_ask_for_nothing_are_refused(words, capsys):
+    """Full sizes on a processor take days; a tool must be in a table."""
+    with pytest.raises(SystemExit):
+        gpu.main(words)
+    assert "error" in capsys.readouterr().err
+
+
+def test_the_gpu_benchmark_runs_on_a_processor_to_see_that_it_runs(tmp_path):
+    """One table of two tools, as the command line makes it, in tiny sizes."""
+    tools = ["uvea, step", "plain PyTorch, bfloat16"]
+    place = ["--only", "train", "--dims", "2D", "--peers-python", sys.executable, "--out", str(tmp_path)]
+    assert gpu.main(["--quick", "--device", "cpu", *place, "--tool", *tools, "--repeat", "1", "--threads", "1"]) == 0
+    (run,) = turns.recorded(next(tmp_path.glob("gpu-*.json")))
+    assert [*run["tools"]] == tools and all(len(entry["turns"]) == 1 for entry in run["tools"].values())
+    (page,) = tmp_path.glob("*.md")
+    assert "## Training, 2D, 2×1×32×32, a processor" in page.read_text() and not [*tmp_path.glob("*.log")]
+
+
+def test_a_table_that_fails_leaves_the_next_one_alone(tmp_path, monkeypatch):
+    """2D has no network; what 3D has after its first turn is written then."""
+    written = []
+
+    def tools_in(kind, dims, work, asked, setting, *, until):
+        assert until - time.monotonic() == pytest.approx({"2D": 50, "3D": 100}[dims], abs=5)
+        if dims == "2D":
+            raise turns.BenchmarkError("no room")
+        return {}
+
+    def in_turns(tools, setting, *, repeat, until, told):
+        turn = {"seconds": 2.0, "pixels": 10**6}
+        told({"uvea, torch": {"turns": [turn], **turn}})
+        written.append(turns.recorded(next(tmp_path.glob("gpu-*.json"))))
+        return {"uvea, torch": {"turns": [turn], **turn}, "MONAI": {"error": "not installed: monai"}}
+
+    for name, fake in (("tools_in", tools_in), ("in_turns", in_turns), ("begun", lambda asked: RUN)):
+        monkeypatch.setattr(gpu, name, fake)
+    given = ["--quick", "--device", "cpu", "--only", "predict", "--seconds", "100", "--out", str(tmp_path)]
+    assert gpu.main(given) == 1
+    ((first, second),) = written
+    assert first["error"] == "no room" and [*second["tools"]] == ["uvea, torch"]
+    page = next(tmp_path.glob("*.md")).read_text()
+    assert "Failed: no room" in page and "| uvea, torch | 2 (2 to 2) | 0.50 |" in page
+    assert "| MONAI | not installed: monai |" in page and "- uvea, torch: 1 of 3 turns." in page
+
+
+def test_a_table_with_other_tools_hides_none():
+    """The newest of all tools, and one of a single tool that was measured later."""
+
+    def run(note: str, *tools: str) -> dict[str, Any]:
+        entries = {name: {"error": "not installed: x"} for name in tools}
+        return {**RUN, "kind": "train", "dims": "2D", "gpu": "G", "shape": [2], "tools": entries, "note": note}
+
+    page = gpu.as_markdown("2026-01-02", [run("cut off", "a"), run("full", "a", "b"), run("more", "c")])
+    assert "cut off" not in page and "full" in page and "more" in page
+
+
+def test_every_tool_of_the_gpu_benchmark_can_be_asked_for(model, tmp_path):
+    """By the names that are in the tables."""
+    made = gpu.training_tools(gpu.shape_of("train", "2D", quick=True), tmp_path, device="cpu", quick=True)
+    assert (*made,) == gpu.TOOLS["train"] and gpu.ON_DEMAND in made
+    np.save(tmp_path / "image.npy", np.zeros((1, 32, 32)))
+    plan = json.loads((model / "plan.json").read_text())
+    assert (*predict.tools_of(plan, model, tmp_path, engines=["torch"]),) == gpu.TOOLS["predict"]
+
+
+@pytest.mark.parametrize("dims", ["2D", "3D"])
+def test_a_whole_training_has_the_network_of_the_steps(dims, tmp_path):
+    """Also where slices are thicker than pixels: the same weights and strides."""
+    shape = gpu.shape_of("train", dims, quick=True)
+    tools = gpu.training_tools(shape, tmp_path, device="cpu", quick=True)
+    given = tools["uvea, whole training"].settings
+    plan = planned(given["data"], overrides=given["overrides"], device="cpu").plan
+    widths = tools["uvea, step"].settings["widths"]
+    mine, bare = build_network(plan), preset("standard", dims=len(shape) - 2, channels=widths)
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (mine, bare)]
+    for shape_of_each in shapes:
+        del shape_of_each["heads.0.weight"], shape_of_each["heads.0.bias"]  # blobs are of two kinds
+    assert shapes[0] == shapes[1] and set(plan.strides) == {(2,) * (len(shape) - 2)}
+
+
+def test_validations_of_a_whole_training_on_a_gpu_do_not_count():
+    """Steps of 1 s, looked at five by five, with all the validations that a training has, of 30 s each."""
+    every = -(-gpu.WHOLE_STEPS // loop.INTERVALS)
+    ends = np.cumsum([1.0 + 30 * (step % every == 0) for step in range(1, gpu.WHOLE_STEPS + 1)])
+    looked = ends[ours.LOOKED_AT - 1 :: ours.LOOKED_AT].tolist()
+    assert ours.step_seconds(looked) / ours.LOOKED_AT == pytest.approx(1.0)
 
 
 def test_the_training_jobs_of_the_gpu_benchmark_run_on_a_processor(tmp_path):
     """Each job on a tiny batch, as it would run on a GPU; MONAI where it is installed."""
-    shape = gpu.training_shape("2D", quick=True)
+    shape = gpu.shape_of("train", "2D", quick=True)
     tools = gpu.training_tools(shape, tmp_path, device="cpu", quick=True)
     del tools["uvea, compiled"]  # takes a minute, and needs a compiler
     found: dict[str, Any] = {}
@@ -372,11 +518,12 @@ def test_the_training_jobs_of_the_gpu_benchmark_run_on_a_processor(tmp_path):
             found[name] = {**ready, "turns": [turn], **turns.medians([turn])}
         except ModuleNotFoundError as error:
             found[name] = {"error": f"not installed: {error.name}"}
-    plain = ["plain PyTorch, float32", "plain PyTorch, bfloat16", "plain PyTorch, bfloat16 channels-last"]
+    plain = [name for name in tools if name.startswith("plain PyTorch")]
     for name in ("uvea, step", "uvea, whole training", *plain):
         assert found[name]["seconds"] > 0, found[name]
         assert gpu.in_words(found[name], "manner") == ["eager"] and len(gpu.in_words(found[name], "runs_in")) == 1
-    assert [f"plain PyTorch, {found[name]['runs_in']}" for name in plain] == plain
+    runs_in = [name.removeprefix("plain PyTorch, ").removesuffix(" (TF32 convolutions)") for name in plain]
+    assert [found[name]["runs_in"] for name in plain] == runs_in
     assert found["uvea, whole training"]["batch"] == shape[0]
     run = {**RUN, "kind": "train", "dims": "2D", "gpu": "a processor", "shape": shape, "tools": found}
     page = gpu.as_markdown("2026-01-02", [run])

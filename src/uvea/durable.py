@@ -1,16 +1,21 @@
 """Files that are whole or not there, whatever ends the program: a fault, a full disk, a kill, a power cut.
 
-    content -> .name.part -> fsync -> rename to name -> fsync of the folder
+    content -> .name.1a2b3c.part -> fsync -> rename to name -> fsync of the folder
 
-A reader of the final name sees the old file or the new one. Every step is a call of `os`, so that a test can let
-each of them fail. What the content means is not known here.
+A reader of the final name sees the old file or the new one, also where several processes write it: each has a temporary
+file of its own. What a kill leaves of these is removed by the next process that writes to the folder.
+
+Every step is a call of `os`, so that a test can let each of them fail. What the content means is not known here.
 """
 
 import errno
 import os
+import re
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from uvea.errors import OutputError
 
@@ -24,9 +29,26 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF, errno
 """What systems say that cannot sync a folder; some network file systems and Windows cannot."""
 
 
+_PART = re.compile(r"\..+\.[0-9a-f]{6}\.part", re.DOTALL)
+
+_cleared: set[Path] = set()
+_clearing = threading.Lock()
+
+
 def part_of(path: Path) -> Path:
-    """The temporary name beside `path`. Always the same, so that what a kill leaves is replaced by the next write."""
-    return path.with_name(f".{path.name}.part")
+    """A temporary name beside `path`, another one each time."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:6]}.part")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a kill left of files that were being written.
+
+    Raises:
+        OSError: if the folder, or one of them, cannot be changed.
+    """
+    for entry in list(os.scandir(folder)):
+        if _PART.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
+            Path(entry.path).unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -92,17 +114,35 @@ def make_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _in_two_steps(path: Path, write: Callable[[Path], object]) -> None:
-    part = part_of(path)
+    _clear_once(path.parent)
     try:
-        # What a kill left, or a link that somebody laid there: it must not be followed.
-        part.unlink(missing_ok=True)
-        write(part)
-        os.replace(part, path)
+        try:
+            _put(path, write)
+        except FileNotFoundError:
+            # Another process began to write here, and took our part for what a kill left.
+            _put(path, write)
         sync_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _clear_once(folder: Path) -> None:
+    """Remove what earlier processes left: once, because folders of results are large, and parts of our own in use."""
+    with _clearing, suppress(OSError):
+        if folder.absolute() not in _cleared:
+            _cleared.add(folder.absolute())
+            remove_parts(folder)
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    part = part_of(path)
+    try:
+        # A link that somebody laid there must not be followed.
+        part.unlink(missing_ok=True)
+        write(part)
+        os.replace(part, path)
     finally:
-        # Where this fails too, the next write replaces it.
+        # Where this fails too, the next process removes it.
         with suppress(OSError):
             part.unlink(missing_ok=True)
 

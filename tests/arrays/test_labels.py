@@ -17,6 +17,9 @@ MAPS = [
     LabelMap(kind="colours", colours=((0, 0, 0), (255, 0, 0), (0, 200, 9)), ignore=255),
     LabelMap(kind="instances"),
     LabelMap(kind="instances", values=(0, 1), ignore=255),
+    LabelMap(kind="values", values=(0, 2**63)),
+    LabelMap(kind="values", values=(2**64 - 9, 2**64 - 1)),
+    LabelMap(kind="values", values=(-(2**63), 2**63 - 1)),
 ]
 
 
@@ -70,6 +73,23 @@ def test_values_far_apart_need_no_huge_table():
     """Values that span more than memory are searched, not tabulated."""
     mask = np.array([[0, 5, 2**50]])
     np.testing.assert_array_equal(LabelMap(kind="values", values=(0, 5, 2**50)).encode(mask), [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"values": (0, 2**64)},
+        {"values": (-1, 2**63)},
+        {"values": (0, 1e300)},
+        {"values": (0, float("nan"))},
+        {"values": (0, 1), "ignore": 10**400},
+        {"kind": "colours", "colours": ((0, 0, 0), (0, 65536, 0))},
+    ],
+)
+def test_values_that_no_mask_can_have_are_refused(labels):
+    """They would fail as numbers too large, long after the file that has them."""
+    with pytest.raises(DatasetError, match="masks cannot have values from"):
+        LabelMap(**{"kind": "values", **labels})
 
 
 def test_unknown_values_are_named_with_the_file():

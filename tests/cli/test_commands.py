@@ -131,12 +131,11 @@ def test_train_passes_everything_on_and_says_what_to_do_next(run, workflow):
 
 def test_what_to_do_next_can_be_pasted(run, workflow, tmp_path):
     """A space in the name of a folder is usual, and no reason for a command that fails."""
-    workflow("train", train=None)
+    workflow("train", train=None, resume=KeyboardInterrupt())
     assert "uvea predict 'my model' IMAGES" in run("train", "data", "--out", "my model").stdout
     (tmp_path / "my model" / "run").mkdir(parents=True)
     (tmp_path / "my model" / "run" / "run.json").touch()
-    workflow("train", train=KeyboardInterrupt())
-    result = run("train", "data", "--out", str(tmp_path / "my model"))
+    result = run("train", "--resume", str(tmp_path / "my model"))
     assert result.stderr.endswith(f"uvea train --resume '{tmp_path}/my model'\n")
 
 

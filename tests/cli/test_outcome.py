@@ -63,13 +63,28 @@ def test_debugging_shows_the_traceback(capsys, monkeypatch, error):
 
 
 def test_an_interrupted_training_says_how_to_go_on(run, workflow, tmp_path):
-    """The command to type, with the folder in it."""
+    """The command to type, with the folder in it; the same when what was resumed is stopped again."""
+
+    def begin(listen):
+        (tmp_path / "m" / "run").mkdir(parents=True)
+        (tmp_path / "m" / "run" / "run.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    workflow("train", train=begin, resume=KeyboardInterrupt())
+    for words in (("data", "--out"), ("--resume",)):
+        result = run("train", *words, str(tmp_path / "m"))
+        assert result.exit_code == 130
+        assert result.stderr == f"stopped; continue with: uvea train --resume {tmp_path / 'm'}\n"
+
+
+def test_a_training_stopped_before_it_replaced_a_model_does_not_offer_to_continue_that(run, workflow, tmp_path):
+    """It would be the old model that goes on, under the name of the new one."""
     workflow("train", train=KeyboardInterrupt())
-    (tmp_path / "m" / "run").mkdir(parents=True)
-    (tmp_path / "m" / "run" / "run.json").write_text("{}")
-    result = run("train", "data", "--out", str(tmp_path / "m"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    result = run("train", "data", "--out", str(tmp_path), "--overwrite")
     assert result.exit_code == 130
-    assert result.stderr == f"stopped; continue with: uvea train --resume {tmp_path / 'm'}\n"
+    assert result.stderr == f"stopped before the training began; {tmp_path} is as it was\n"
 
 
 def test_a_training_stopped_before_its_first_file_says_so(run, workflow, tmp_path):
@@ -112,9 +127,74 @@ def test_signals_end_a_real_process_with_their_code_and_one_line(sent, code):
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
 def test_a_reader_that_leaves_is_no_fault(tmp_path):
     """`uvea --help | head -1` writes nothing to stderr."""
-    command = f"{sys.executable} -m uvea train --help | true"
+    words = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m uvea train --help | true"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+TALKING = """
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from uvea.workflows.events import Message
+fake = ModuleType("uvea.workflows.verify")
+def verify(*args, listen, **kwargs):
+    for number in range(9):
+        listen(Message(f"file {number}"))
+    Path(sys.argv[2]).write_text("done")
+    return SimpleNamespace(rows=[("weights", "the same")], problems=[], ok=True)
+fake.verify = verify
+sys.modules[fake.__name__] = fake
+from uvea.cli.main import main
+main()
+"""
+
+
+def talk(tmp_path, where: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that says nine lines on stderr, then does its work, then gives a result; its outputs go `where`."""
+    script = tmp_path / "talk.py"
+    script.write_text(TALKING)
+    words = ["bash", "-o", "pipefail", "-c", f"{sys.executable} {script} verify {tmp_path / 'work'} {where}"]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("where", ["2>&1 | true", "2>&1 >/dev/null | true", "| true"])
+def test_the_work_is_done_whoever_stops_reading(tmp_path, where):
+    """As with `uvea train … | sed /done/q`, which leaves when it has seen enough."""
+    done = talk(tmp_path, where)
+    assert done.returncode == 0 and (tmp_path / "work").read_text() == "done"
+    assert [line for line in done.stderr.splitlines() if not line.startswith("file")] == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is full")
+def test_a_full_disk_for_the_log_costs_the_log_only(tmp_path):
+    """The work is done, and its result is shown."""
+    done = talk(tmp_path, "2>/dev/full")
+    assert (done.returncode, (tmp_path / "work").read_text()) == (0, "done")
+    assert done.stdout.splitlines()[0] == "weights  the same"
+
+
+FULL = [
+    "the result cannot be written: no space left on device",
+    "  Try: free some space where the output goes, or let it go elsewhere",
+]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is full")
+def test_a_full_disk_for_the_result_is_something_the_user_can_mend(tmp_path):
+    """Behind what the command says while it works."""
+    done = talk(tmp_path, ">/dev/full")
+    assert (done.returncode, done.stderr.splitlines()[-2:]) == (2, FULL)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is full")
+@pytest.mark.parametrize("words", ["--version", "", "train --help"])
+def test_so_it_is_for_help_and_version(words):
+    """They are no commands, and end alike."""
+    command = f"{sys.executable} -m uvea {words} >/dev/full"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr.splitlines()) == (2, FULL)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")

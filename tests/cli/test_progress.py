@@ -1,6 +1,8 @@
 """Progress: log lines at a bounded rate where there is no terminal, bars where there is one."""
 
+import errno
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -137,3 +139,27 @@ def test_a_bar_starts_again_with_its_task(output):
             listener(Progress("validating", done, 2))
     text = output.getvalue()
     assert "50 %" in text[text.rindex("validating") :]
+
+
+class Broken(io.StringIO):
+    """A stream that takes nothing."""
+
+    def __init__(self, fault, *, terminal):
+        super().__init__()
+        self.fault = fault
+        self.isatty = lambda: terminal
+
+    def write(self, text):
+        """Fail as the system does."""
+        raise self.fault
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("fault", [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "hung up")])
+def test_progress_that_cannot_be_written_does_not_end_the_work(monkeypatch, terminal, fault):
+    """Lines and bars alike: the reader has left, the disk is full, the terminal is closed."""
+    monkeypatch.setattr(sys, "stderr", Broken(fault, terminal=terminal))
+    with listening() as listen:
+        listen(Message("24 images"))
+        listen(Progress("training", 1, 2))
+        listen(Progress("training", 2, 2))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from uvea.errors import ShapeError
+from uvea.evaluation.table import as_cell
 from uvea.objects import table
 from uvea.objects.table import as_csv, measure
 
@@ -74,6 +75,15 @@ def test_the_table_as_text_names_units_and_classes():
     assert [line["class"] for line in lines] == ["live", "dead"]
     assert lines[1]["y [um]"] == "3" and lines[1]["mean of channel 1"] == "9" and lines[1]["score"] == "1"
     assert "score" not in as_csv(measure(IDS))
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1+1", "-cmd|' /C calc'!A0", "@x", "\tx", "'=x", "cell", "-1", "+ve", "'cell"]
+)
+def test_a_spreadsheet_calculates_nothing_from_the_name_of_a_class(name):
+    """As in scores.csv, so that one reader does for both."""
+    (line, _) = csv.DictReader(io.StringIO(as_csv(measure(IDS), names=("background", name))))
+    assert line["class"] == as_cell(name)
 
 
 def test_an_image_without_objects_has_a_header_only():

@@ -74,6 +74,21 @@ def test_the_files_hold_what_is_returned(folders, tmp_path):
         compare_files(folders / "a", folders / "b", reference=folders / "reference", out=out)
 
 
+def test_a_spreadsheet_calculates_nothing_from_a_name(folders, tmp_path):
+    """Names of classes and of folders come with files of strangers."""
+    for name in ("=A1", "@B1"):
+        rows = [
+            CaseScore(case=case, group=None, label=1, class_name="+1+1", flag="", values={"dice": 0.5}) for case in "xy"
+        ]
+        (tmp_path / name).mkdir()
+        write_csv(tmp_path / name / "scores.csv", rows)
+    compare_files(tmp_path / "=A1", tmp_path / "@B1", out=tmp_path / "out")
+    with (tmp_path / "out" / "compare.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert line["class"] == "'+1+1"
+    assert [cell for cell in line.values() if cell.startswith(("=", "@", "+"))] == []
+
+
 def test_what_cannot_be_compared_is_refused(folders, tmp_path):
     """Masks without a reference, an unknown metric, itself, scores of another tolerance, a case that was not scored."""
     with pytest.raises(DatasetError, match=r"a holds no scores\.csv\n.*--reference"):
@@ -165,7 +180,7 @@ def test_a_summary_that_is_not_ours_is_left_alone(folders, tmp_path):
         evaluate(folders / name, folders / "reference", out=tmp_path / name / "s", tolerance=float("inf"), report=False)
     mixed = compare_files(folders / "a", tmp_path / "b" / "s", reference=folders / "reference", tolerance=float("inf"))
     assert mixed.comparisons[-1].metric == "nsd"
-    for content in ("[]", "{}", '{"settings": []}', "no JSON"):
+    for content in ("[]", "{}", '{"settings": []}', "no JSON", "[" * 100_000):
         (tmp_path / "a" / "s" / "summary.json").write_text(content)
         assert compare_files(tmp_path / "a" / "s", tmp_path / "b" / "s").comparisons[0].n == 8
 

@@ -1,5 +1,6 @@
 """The demo goes the whole way, and never touches what is not its own."""
 
+import re
 import time
 
 import pytest
@@ -47,11 +48,14 @@ def test_the_demo_takes_less_than_three_minutes_and_comes_to_a_good_model(tmp_pa
 
 
 def test_images_of_the_user_are_not_taken_for_the_demo(tmp_path):
-    """They would be trained on."""
-    (tmp_path / "data" / "images").mkdir(parents=True)
-    (tmp_path / "data" / "images" / "mine.png").write_bytes(b"")
-    with pytest.raises(OutputError, match="mine.png is no part of a demo"):
-        demo(tmp_path, overwrite=True)
+    """They would be trained on, also those in sub-folders, whatever they are called."""
+    images = tmp_path / "data" / "images"
+    for path in (images / "mine.png", images / "sub" / "deep" / "mine.png", images / "sub" / "nuclei_000.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        with pytest.raises(OutputError, match=rf"{re.escape(str(path))} is no part of a demo"):
+            demo(tmp_path, overwrite=True)
+        path.unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

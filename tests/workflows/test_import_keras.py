@@ -1,5 +1,6 @@
 """A network from Keras becomes a model folder that works like any other."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import uvea
 from uvea.errors import ModelError, OutputError, PlanError
 from uvea.images import read, write
 from uvea.images.image import Image
+from uvea.models.weights import save_weights
 from uvea.plan.plan import Plan
 from uvea.plan.rules import read_settings
+from uvea.workflows import import_keras as workflow
 from uvea.workflows.events import Message
 from uvea.workflows.import_keras import import_keras
 from uvea.workflows.model import Model
@@ -136,6 +139,21 @@ def test_a_model_is_not_overwritten_unless_asked(tmp_path):
     with pytest.raises(OutputError, match="not empty"):
         import_keras(FIXTURES / "valid.keras", out=tmp_path / "m")
     assert len(import_keras(FIXTURES / "valid.keras", out=tmp_path / "m", overwrite=True).plan.width) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not locked there")
+def test_nobody_trains_in_the_folder_while_a_model_is_written(tmp_path, monkeypatch):
+    """Files of two models would come together there."""
+    tried = []
+
+    def save(*args):
+        with pytest.raises(OutputError, match="another process is training in"):
+            import_keras(FIXTURES / "valid.keras", out=tmp_path / "m", overwrite=True)
+        tried.append(save_weights(*args))
+
+    monkeypatch.setattr(workflow, "save_weights", save)
+    import_keras(FIXTURES / "tutorial.keras", out=tmp_path / "m")
+    assert len(tried) == 1
 
 
 def test_a_plan_whose_graph_does_not_fit_it_is_refused(model, tmp_path):

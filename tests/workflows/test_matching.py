@@ -110,6 +110,15 @@ def test_a_table_needs_no_reference_and_no_row_scores_a_file_against_itself(tmp_
     assert "row 3 of" in found.failures[0].problem and "against itself" in found.failures[0].problem
 
 
+def test_a_name_that_no_file_can_have_fails_its_own_row_only(tmp_path):
+    """Longer than file systems allow."""
+    touch(tmp_path, "p/m.png", "r/m.png", "r/n.png")
+    (tmp_path / "t.csv").write_text(f"prediction,reference\np/m.png,r/m.png\n{'x' * 5000},r/n.png\n")
+    found = match(tmp_path / "t.csv", None, beside=Beside(), tell=print)
+    assert [one.case for one in found.pairs] == ["m"]
+    assert "there is no file" in found.failures[0].problem
+
+
 def test_a_short_name_in_the_table_of_groups_must_stand_for_one_case(tmp_path):
     """x/a and y/a are of two patients, whatever 'a' is."""
     touch(tmp_path, "p/x/a.png", "p/y/a.png", "p/y/b.png", "r/x/a.png", "r/y/a.png", "r/y/b.png")

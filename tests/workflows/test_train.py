@@ -706,8 +706,47 @@ def test_a_checkpoint_cannot_be_due_before_it_was_made(gray_data, tiny, tmp_path
 def test_a_disk_that_is_too_small_is_refused_before_the_work(gray_data, tiny, tmp_path, monkeypatch):
     """With what there is and what is needed; the same for a disk that is full at the first state."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(OutputError, match=r"has 0 MB of space, and this training needs \d+ MB\n.*free some space"):
+    said = r"has 0\.0 KB of space, and this training needs \d+\.\d [KM]B\n.*free some space"
+    with pytest.raises(OutputError, match=said):
         tiny(gray_data, tmp_path / "m", listen=_refuse_training)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_disk_that_is_too_small_costs_no_older_model(gray_data, tiny, tmp_path, monkeypatch):
+    """With --overwrite it is removed only after the last look at the disk."""
+    tiny(gray_data, tmp_path / "m", steps=2)
+    before = {name: (tmp_path / "m" / name).read_bytes() for name in files_in(tmp_path / "m")}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(OutputError, match="of space"):
+        tiny(gray_data, tmp_path / "m", overwrite=True)
+    assert {name: (tmp_path / "m" / name).read_bytes() for name in files_in(tmp_path / "m")} == before
+
+
+@pytest.mark.parametrize("step", [23, 24])
+def test_what_a_listener_raises_costs_no_step(gray_data, tiny, tmp_path, step):
+    """The state is kept as after Ctrl-C, and the training can be resumed; what was raised comes out."""
+
+    def fail():
+        raise ZeroDivisionError
+
+    tiny(gray_data, tmp_path / "whole", steps=24)
+    with pytest.raises(ZeroDivisionError):
+        tiny(gray_data, tmp_path / "m", steps=24, listen=at("training", step, fail), checkpoint_every=1e9)
+    (_, words), _ = Workspace(tmp_path / "m").load_checkpoint()
+    assert json.loads(words["progress"])["step"] == step
+    resume(tmp_path / "m")
+    assert_equal(tmp_path / "whole", tmp_path / "m")
+
+
+def test_a_full_disk_does_not_hide_what_a_listener_raised(gray_data, tiny, tmp_path, monkeypatch):
+    """It came first, and it is what there is to mend."""
+
+    def fail():
+        monkeypatch.setattr(Workspace, "save_checkpoint", lambda *args: 1 / 0)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        tiny(gray_data, tmp_path / "m", listen=at("training", 2, fail), checkpoint_every=1e9)
 
 
 def test_two_trainings_in_one_folder_are_refused(gray_data, tiny, tmp_path):
@@ -723,6 +762,15 @@ def test_two_trainings_in_one_folder_are_refused(gray_data, tiny, tmp_path):
     tiny(gray_data, tmp_path / "m", listen=at("training", 2, again))
     assert len(tried) == 2
     resume(tmp_path / "m")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not locked there")
+def test_a_training_is_resumed_from_what_is_read_under_its_lock(tmp_path):
+    """A training that is just beginning in the folder has not written its plan yet, and is no damaged model."""
+    space = Workspace(tmp_path)
+    space.claim(overwrite=False)
+    with space.locked(), pytest.raises(OutputError, match="another process is training in"):
+        resume(tmp_path)
 
 
 def test_a_plan_that_was_changed_is_not_resumed(gray_data, tiny, tmp_path):

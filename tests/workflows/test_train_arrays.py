@@ -1,5 +1,6 @@
 """Training on arrays: the split of scikit-learn, the layouts, and what is written."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from uvea.evaluation import score_case, summarise
 from uvea.models.device import Precision, describe_machine
 from uvea.training.losses import build_loss
 from uvea.workflows import train_arrays as workflow
-from uvea.workflows.events import Message
+from uvea.workflows.events import Message, Progress
 from uvea.workflows.train_arrays import Trained, as_images, split_arrays, train_arrays
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
@@ -227,6 +228,22 @@ def test_a_model_that_is_written_predicts_the_same(tmp_path):
     np.testing.assert_array_equal(uvea.load(tmp_path / "model").predict(x[0]), trained.predict(x[0]))
     with pytest.raises(UveaError, match="not empty"):
         train_arrays(x, y, **FAST, out=tmp_path / "model")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not locked there")
+def test_two_trainings_on_arrays_do_not_share_a_folder(tmp_path):
+    """The second is refused as long as the first one goes on."""
+    x, y = discs()
+    tried = []
+
+    def again(event):
+        if isinstance(event, Progress) and not tried:
+            tried.append(event)
+            with pytest.raises(UveaError, match="another process is training in"):
+                train_arrays(x, y, **FAST, out=tmp_path, overwrite=True)
+
+    train_arrays(x, y, **FAST, out=tmp_path, listen=again)
+    assert len(tried) == 1
 
 
 def test_nothing_is_written_unless_asked(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -71,11 +73,13 @@ def test_what_has_not_ended_is_counted(tmp_path):
     begin(space)
     assert space.unfinished() == 1
     space.last.touch()
+    assert space.unfinished() == 1, "killed before its scores, and so before postprocessing.json"
+    space.scores.touch()
     assert space.unfinished() == 0
     begin(space, folds=3)
     assert space.unfinished() == 3
     space.fold(1).folder.mkdir()
-    space.fold(1).last.touch()
+    space.fold(1).scores.touch()
     assert space.unfinished() == 2
 
 
@@ -112,11 +116,12 @@ def test_the_hint_names_what_would_work(tmp_path, run, hint):
     assert ("--resume" in caught.value.hint) == run
 
 
+@pytest.mark.parametrize("name", ["cell.tif", "fold_1 copy", "fold_01"])
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_overwriting_is_not_offered_where_it_would_be_refused(tmp_path, overwrite):
-    """A folder of the user's own images is never a place for a model."""
-    (tmp_path / "cell.tif").touch()
-    with pytest.raises(OutputError, match=r"no part of a model \(cell\.tif\)") as caught:
+def test_overwriting_is_not_offered_where_it_would_be_refused(tmp_path, overwrite, name):
+    """A folder of the user's own images is never a place for a model; a folder that is nearly a fold is none."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match=rf"no part of a model \({re.escape(name)}\)") as caught:
         Workspace(tmp_path).check_free(overwrite=overwrite)
     assert "--overwrite" not in caught.value.hint
 
@@ -130,6 +135,7 @@ def test_overwriting_removes_what_is_ours_and_nothing_else(tmp_path):
         (one.cache / "000000.image.npy").touch()
         for path in (one.plan, one.weights, one.last, one.checkpoint, one.previous):
             path.touch()
+        (one.folder / ".last.safetensors.0a1b2c.part").touch()  # of a write that was killed
     (space.fold(2).folder / "notes.txt").touch()
     space.claim(overwrite=True)
     left = {path.relative_to(space.folder).as_posix() for path in space.folder.rglob("*")}
@@ -191,8 +197,55 @@ def test_folds_are_counted_not_spelt(tmp_path):
     assert space.folds() == [space]
     for number in (10, 2, 1):
         space.fold(number).folder.mkdir()
+        space.fold(number).weights.touch()
     (tmp_path / "fold_3").touch()
     assert [one.folder.name for one in space.folds()] == ["fold_1", "fold_2", "fold_10"]
+
+
+def test_a_folder_that_is_no_fold_of_the_training_takes_no_part_in_it(tmp_path):
+    """Whether it is empty but for what a file browser left, a copy, or from another training."""
+    space = Workspace(tmp_path)
+    for name in ("fold_1", "fold_1 copy", "fold_0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".DS_Store").touch()
+    (tmp_path / "fold_1 copy" / "weights.safetensors").touch()
+    assert space.folds() == [space]
+    for number in (1, 2, 3):
+        space.fold(number).folder.mkdir(exist_ok=True)
+        space.fold(number).weights.touch()
+    assert len(space.folds()) == 3
+    space.run.mkdir()
+    begin(space, folds=2)
+    assert space.folds() == [space.fold(1), space.fold(2)]
+    begin(space)
+    assert space.folds() == [space]
+    space.run_facts.unlink()
+    space.weights.touch()
+    assert space.folds() == [space], "as of arrays or from Keras, which have no run.json"
+
+
+@pytest.mark.parametrize(
+    ("free", "said"), [(1500, r"1\.5 KB .* 60\.0 KB"), (59_999, r"60\.0 KB .* 60\.0 KB"), (60_000, None)]
+)
+def test_space_is_asked_for_before_the_folder_is_there(tmp_path, monkeypatch, free, said):
+    """What is free where it will be, in a unit that shows it: six times ten KB."""
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, free) if path.exists() else 0
+    )
+    space = Workspace(tmp_path / "a" / "m")
+    with pytest.raises(OutputError, match=said) if said else nullcontext():
+        space.check_space(10_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_model_counts_as_free_space(tmp_path, monkeypatch):
+    """It is replaced, and its folds are."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 0))
+    space = Workspace(tmp_path)
+    space.fold(1).folder.mkdir()
+    for path in (space.last, space.fold(1).weights):
+        path.write_bytes(bytes(30_000))
+    space.check_space(10_000)
 
 
 def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

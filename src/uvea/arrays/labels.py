@@ -26,6 +26,8 @@ Colour = tuple[int, int, int]
 Key = Value | Colour
 """What a mask pixel may hold: a gray value or a colour."""
 
+_INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64")
+
 TABLE_LIMIT = 1 << 20
 """Integer masks that span fewer values than this are encoded by a lookup table."""
 
@@ -86,6 +88,7 @@ class LabelMap(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        _check_range(self)
         keys: tuple[Key, ...] = self.colours if self.kind == "colours" else self.values
         if not keys or (self.values and self.colours):
             raise ValueError(f"labels of kind {self.kind!r} need values or colours of their kind, and no others")
@@ -369,7 +372,8 @@ def _look_up(mask: NDArray[np.generic], known: dict[Value, int], where: str, sho
             if low <= value <= high and float(value).is_integer():
                 table[int(value) - int(low)] = index
         # uint8 and uint16 index as they are where the lowest value is 0, which saves a copy of the mask.
-        labels: NDArray[np.int16] = table[mask if low == 0 else mask.astype(np.int64) - int(low)]
+        unsigned = mask.dtype.kind == "u"
+        labels: NDArray[np.int16] = table[mask if low == 0 else mask - low if unsigned else mask.astype(np.int64) - low]
     else:
         values = np.array(sorted(known))
         classes = np.array([known[value] for value in sorted(known)], np.int16)
@@ -490,12 +494,28 @@ def _number(key: Key) -> Value:
 def _smallest_type(numbers: Sequence[Value]) -> np.dtype[np.generic]:
     low, high = min(numbers), max(numbers)
     if all(float(number).is_integer() for number in numbers):
-        for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32"):
-            if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
-                return np.dtype(name)
-        return np.dtype("int64")
+        return np.dtype(next(name for name in _INTEGERS if _holds(name, low, high)))
     exact = all(float(np.float32(number)) == number for number in numbers)
     return np.dtype("float32" if exact else "float64")
+
+
+def _holds(integers: str, low: Value, high: Value) -> bool:
+    return bool(np.iinfo(integers).min <= low and high <= np.iinfo(integers).max)
+
+
+def _check_range(labels: LabelMap) -> None:
+    """Refuse values that no file holds: plans, and what users say, may have any number."""
+    parts = [part for colour in labels.colours for part in colour]
+    numbers: list[Value] = [*labels.values, *parts, *([] if labels.ignore is None else [labels.ignore])]
+    known = ("uint16",) if labels.kind == "colours" else _INTEGERS
+    # Floats beyond are no whole numbers any more, and NaN is none.
+    broken = [one for one in numbers if isinstance(one, float) and not abs(one) <= 2**53]
+    if broken or (numbers and not any(_holds(name, min(numbers), max(numbers)) for name in known)):
+        low, high = (broken[0],) * 2 if broken else (min(numbers), max(numbers))
+        raise DatasetError(
+            f"masks cannot have values from {low!s:.40} to {high!s:.40}",
+            hint="use colours from 0 to 65535" if labels.kind == "colours" else "use whole numbers of 64 bits",
+        )
 
 
 def _listed(keys: Sequence[Key], most: int = 8) -> str:

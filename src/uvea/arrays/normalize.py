@@ -11,6 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+LARGEST = float(np.finfo(np.float32).max)
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""Of the numbers above 0 that pixels are computed with."""
+
 SAMPLE = 1_000_000
 """Percentiles and means of larger images are taken from about this many pixels on a regular grid."""
 

@@ -420,7 +420,7 @@ def train(
         _refuse_beside_resume(context)
         from uvea.workflows.train import resume as go_on
 
-        with _training(resume), listening(quiet=quiet) as listen:
+        with _training(resume, resumed=True), listening(quiet=quiet) as listen:
             go_on(resume, listen=listen)
         _show_model(resume)
         return
@@ -992,18 +992,33 @@ def _refuse_beside_resume(context: typer.Context) -> None:
 
 
 @contextmanager
-def _training(model: Path) -> Iterator[None]:
+def _training(model: Path, *, resumed: bool = False) -> Iterator[None]:
+    """Say how to go on with a training that was stopped, where it had begun."""
+    before = _facts_stamp(model)
     try:
         yield
     except KeyboardInterrupt as by:
-        if (model / "run" / "run.json").exists():  # what `resume` starts from
-            raise Interrupted(f"stopped; continue with: uvea train --resume {quote(str(model))}", by=by) from None
-        raise Interrupted("stopped before there was anything to continue from", by=by) from None
+        now = _facts_stamp(model)
+        if now is None:
+            raise Interrupted("stopped before there was anything to continue from", by=by) from None
+        if now == before and not resumed:  # of an older model, which --overwrite had not come to
+            raise Interrupted(f"stopped before the training began; {model} is as it was", by=by) from None
+        raise Interrupted(f"stopped; continue with: uvea train --resume {quote(str(model))}", by=by) from None
     except OutputError as error:
-        if isinstance(error.__cause__, OSError) and (model / "run" / "run.json").exists():
+        now = _facts_stamp(model)
+        if isinstance(error.__cause__, OSError) and now is not None and (resumed or now != before):
             again = f"then continue with: uvea train --resume {quote(str(model))}"
             raise OutputError(error.problem, hint=f"{error.hint}; {again}") from error
         raise
+
+
+def _facts_stamp(model: Path) -> tuple[int, int] | None:
+    """Tells one run.json, which `resume` starts from, from another; None where there is none."""
+    try:
+        found = (model / "run" / "run.json").stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _show_model(model: Path) -> None:

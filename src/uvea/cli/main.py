@@ -52,10 +52,14 @@ def _keep_libraries_quiet() -> None:
 
 
 def _flush() -> None:
-    """Flush stdout here, because a reader that left, such as `head`, is no fault to report."""
-    if sys.stdout is None:  # closed by who started this, such as a scheduler
-        return
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Flush here, because Python would report a reader that left, such as `head`, which is no fault.
+
+    A full disk was reported where the results were written, if it took some.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # closed by who started this, such as a scheduler
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -7,9 +7,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ParamSpec
 
 import typer
+from rich.text import Text
 from typer.core import TyperGroup
 
 from uvea.cli import show
@@ -55,33 +57,32 @@ def ended(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
-        except KeyboardInterrupt as interruption:
-            _trace()
-            _say(str(interruption) or "stopped")
-            raise typer.Exit(code_of(interruption)) from None
-        except UveaError as error:
-            _trace()
+        except (Exception, KeyboardInterrupt) as error:
+            raise typer.Exit(_said(error)) from None
+
+    return wrapped
+
+
+def _said(error: BaseException) -> int:
+    """Show what ended a command; the exit code that stands for it."""
+    _trace()
+    match error:
+        case KeyboardInterrupt():
+            _say(str(error) or "stopped")
+            return code_of(error)
+        case UveaError():
             show.user_error(error)
-            raise typer.Exit(2) from None
-        except MemoryError:
-            _trace()
+            return 2
+        case MemoryError():
             show.error("there is not enough memory for this", hint="close other programs, or use smaller images")
-            raise typer.Exit(2) from None
-        except OSError as error:
-            _trace()
-            if error.filename is None and error.errno not in HINTS_BY_ERRNO:
-                _report(error)
-                raise typer.Exit(1) from None
+            return 2
+        case OSError() if error.filename is not None or error.errno in HINTS_BY_ERRNO:
             where = f"{error.filename}: " if error.filename is not None else ""
             hint = HINTS_BY_ERRNO.get(error.errno or 0, "check the path and the disk it is on")
             show.error(f"{where}{(error.strerror or str(error)).lower()}", hint=hint)
-            raise typer.Exit(2) from None
-        except Exception as error:
-            _trace()
-            _report(error)
-            raise typer.Exit(1) from None
-
-    return wrapped
+            return 2
+    _report(error)
+    return 1
 
 
 class Commands(TyperGroup):
@@ -94,6 +95,15 @@ class Commands(TyperGroup):
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except typer.Abort:
             code = 130
+        except SystemExit as end:
+            if not isinstance(end.__context__, BrokenPipeError):
+                raise
+            code = 0  # help whose reader left, which rich and click make an error of
+        except OSError as error:
+            # Help or the version; what a command writes is met where it ends.
+            code = _said(show.unwritten(error))
+        except UveaError as error:
+            code = _said(error)
         except Exception as error:
             # The base of typer.BadParameter is public in no version of typer; this method is what its kinds share.
             if not hasattr(error, "format_message"):
@@ -133,7 +143,7 @@ def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _report(error: Exception) -> None:
+def _report(error: BaseException) -> None:
     said = " ".join(str(error).split())
     _say(
         f"uvea failed: {type(error).__name__}{f': {said}' if said else ''}. "
@@ -142,9 +152,10 @@ def _report(error: Exception) -> None:
 
 
 def _say(text: str) -> None:
-    print(harmless(text), file=sys.stderr)
+    show.messages().print(Text(harmless(text)), soft_wrap=True)
 
 
 def _trace() -> None:
     if os.environ.get("UVEA_DEBUG"):
-        traceback.print_exc()
+        with suppress(OSError):  # nobody reads it
+            traceback.print_exc()

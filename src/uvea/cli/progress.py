@@ -1,6 +1,7 @@
 """What long work shows while it runs: a bar on a terminal, plain log lines elsewhere.
 
-All of it goes to stderr, so that stdout holds results only.
+All of it goes to stderr, so that stdout holds results only. Where stderr cannot be written to, the work goes on in
+silence.
 """
 
 import time
@@ -13,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
+from uvea.cli import show
 from uvea.errors import harmless
 from uvea.workflows.events import Listener, Message, Progress
 
@@ -28,7 +30,7 @@ def listening(*, quiet: bool = False, console: Console | None = None) -> Iterato
         quiet: one log line at the end of each task and warnings, nothing else.
         console: where to write; stderr if none is given.
     """
-    console = console or Console(stderr=True, highlight=False)
+    console = console or show.messages()
     if quiet or not console.is_terminal:
         yield Lines(console, seconds_between=float("inf") if quiet else SECONDS_BETWEEN_LINES, infos=not quiet)
         return

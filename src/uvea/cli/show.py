@@ -2,16 +2,22 @@
 
 On a terminal, text wraps and has a little colour. In a pipe nothing is cut or wrapped, so that
 `uvea check DATA | grep missing` finds whole lines.
+
+A reader that leaves, such as `head`, ends nothing. Where results cannot be written for another reason, such as a full
+disk, that is an error; messages and progress that cannot be written are left out.
 """
 
+import io
+import sys
 from collections.abc import Iterable, Sequence
+from typing import IO, Any, cast
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from uvea.datasets.case import Finding
-from uvea.errors import UveaError, harmless
+from uvea.errors import OutputError, UveaError, harmless
 
 FILES_SHOWN = 5
 """Files listed per finding, unless all are asked for."""
@@ -22,16 +28,29 @@ PIPE_WIDTH = 10_000
 SEVERITY_STYLES = {"error": "bold red", "warning": "yellow"}
 
 
+def messages() -> Console:
+    """A console on stderr that is silent where it cannot be written to: the work goes on without."""
+    return Console(stderr=True, highlight=False, file=_stream(sys.stderr, needed=False))
+
+
 def error(problem: str, *, hint: str) -> None:
     """Two lines on stderr: what is wrong, and the way out."""
-    console = Console(stderr=True, highlight=False)
+    console = messages()
     console.print(Text(_one_line(problem), style="red"), soft_wrap=True)
     console.print(Text(f"  Try: {_one_line(hint)}"), soft_wrap=True)
 
 
 def line(text: str) -> None:
     """One line of result."""
-    Console(highlight=False).print(Text(harmless(text, keep="\n")), soft_wrap=True)
+    _results().print(Text(harmless(text, keep="\n")), soft_wrap=True)
+
+
+def unwritten(fault: OSError) -> OutputError:
+    """The error for results that stdout does not take."""
+    return OutputError(
+        f"the result cannot be written: {(fault.strerror or str(fault)).lower()}",
+        hint="free some space where the output goes, or let it go elsewhere",
+    )
 
 
 def columns() -> int | None:
@@ -92,15 +111,51 @@ def user_error(problem: UveaError) -> None:
     error(problem.problem, hint=problem.hint)
 
 
+def _results() -> Console:
+    return Console(highlight=False, file=_stream(sys.stdout, needed=True))
+
+
+class _Stream:
+    """A stream that takes what its reader, who has left, does not; rich would end the program then."""
+
+    def __init__(self, stream: IO[str], *, needed: bool) -> None:
+        self._stream = stream
+        self._needed = needed
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError as fault:
+            self._missed(fault)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as fault:
+            self._missed(fault)
+
+    def _missed(self, fault: OSError) -> None:
+        if self._needed and not isinstance(fault, BrokenPipeError):
+            raise unwritten(fault) from fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _stream(stream: IO[str] | None, *, needed: bool) -> IO[str] | None:
+    """None where who started this closed it: rich writes nowhere then."""
+    return None if stream is None else cast("IO[str]", _Stream(stream, needed=needed))
+
+
 def _put(what: RenderableType) -> None:
-    console = Console(highlight=False)
+    console = _results()
     if console.is_terminal:
         console.print(what)
         return
-    wide = Console(highlight=False, width=PIPE_WIDTH, color_system=None)
-    with wide.capture() as capture:
-        wide.print(what)
-    text = "\n".join(row.rstrip() for row in capture.get().splitlines())
+    wide = io.StringIO()
+    Console(highlight=False, width=PIPE_WIDTH, color_system=None, file=wide).print(what)
+    text = "\n".join(row.rstrip() for row in wide.getvalue().splitlines())
     console.print(Text(text), soft_wrap=True)
 
 

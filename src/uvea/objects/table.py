@@ -5,6 +5,7 @@ One column per measurement, one row per object. Writing the text to a file is le
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, prod
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from uvea.errors import ShapeError
 
 Floats = NDArray[np.float64]
+
+_FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-](?![\w .-]*\Z))")
+"""What spreadsheets take for a formula. The same as in `uvea.evaluation.table`, which is not known here."""
 
 CHUNK = 1 << 24
 """Pixels that are measured at once: what is added up takes 8 bytes for each."""
@@ -119,7 +123,8 @@ def as_csv(objects: Objects, *, names: Sequence[str] = ()) -> str:
 
     Args:
         objects: of `measure`.
-        names: one per class, background first; left out, classes are written as numbers.
+        names: one per class, background first; left out, classes are written as numbers. One that a spreadsheet would
+            calculate with has a "'" in front, as in scores.csv.
     """
     unit = objects.unit
     power = {2: "²", 3: "³"}[len(objects.axes)]
@@ -140,7 +145,7 @@ def as_csv(objects: Objects, *, names: Sequence[str] = ()) -> str:
         lines.writerow(
             [
                 int(objects.ids[row]),
-                names[label] if names else label,
+                _cell(names[label]) if names else label,
                 *map(_digits, numbers),
                 int(objects.size[row]),
                 *map(_digits, measured),
@@ -208,6 +213,10 @@ class _Sums:
         for axis in range(self._array.ndim):
             found += [np.unique(self._array.take(index, axis=axis)) for index in (0, -1)] if self.size.size else []
         return np.isin(self.ids, np.concatenate(found)) if found else np.zeros(0, np.bool_)
+
+
+def _cell(name: str) -> str:
+    return f"'{name}" if _FORMULA.match(name) else name
 
 
 def _digits(value: float) -> str:

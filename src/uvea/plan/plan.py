@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from uvea.arrays.labels import LabelMap
-from uvea.arrays.normalize import Normalization
-from uvea.errors import PlanError
+from uvea.arrays.normalize import LARGEST, SMALLEST, Normalization
+from uvea.errors import DatasetError, PlanError
+from uvea.plan.budget import MOST as MOST_BUDGET
 from uvea.plan.decoding import MAPS, Decoding
 from uvea.plan.fingerprint import Fingerprint
-from uvea.plan.graph import MOST_WEIGHTS, Graph, grids_of, stride_of
+from uvea.plan.graph import MOST_STRIDE, MOST_WEIGHTS, Graph, grids_of, stride_of
 
 MOST_BYTES = 1 << 24
 """Of a plan.json; ours take some thousands."""
@@ -27,12 +28,16 @@ MOST_CONVS = 64
 """Convolutions of a level; 32,767 small ones take minutes to make."""
 
 MOST_LEVELS = 32
+MOST_CLASSES = 4_096
+"""Each has a map of probabilities as large as the image."""
+
 MOST_AXIS = 1 << 20
 """Pixels of a patch or tile along an axis."""
 
 Count = Annotated[int, Field(gt=0, le=65_536)]
 Length = Annotated[int, Field(gt=0, le=MOST_AXIS)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
+Steps = Annotated[int, Field(gt=0, lt=int(MOST_BUDGET))]
 
 
 class Plan(BaseModel):
@@ -120,7 +125,7 @@ class Plan(BaseModel):
     learning_rate: Real = Field(gt=0)
     weight_decay: Real = Field(ge=0)
     schedule: Literal["linear", "cosine", "poly"]
-    warmup_steps: int = Field(ge=0)
+    warmup_steps: int = Field(ge=0, lt=int(MOST_BUDGET))
     ema: float = Field(ge=0, lt=1)
     """Decay of the moving average of the weights; 0: none."""
 
@@ -147,10 +152,10 @@ class Plan(BaseModel):
     rotate90: bool
     """Quarter turns in the plane make images that could have been taken."""
 
-    minutes: float | None
-    epochs: int | None
-    steps: int | None
-    seed: int
+    minutes: Annotated[float, Field(gt=0, lt=MOST_BUDGET)] | None
+    epochs: Steps | None
+    steps: Steps | None
+    seed: int = Field(ge=0, lt=2**63)
     precision: Literal["auto", "float32", "bfloat16"]
     """"auto": measured at the start of the training, see the history."""
 
@@ -262,6 +267,8 @@ class Plan(BaseModel):
                 f"{where}: {name} cannot be {first.get('input')!r:.80} ({first['msg'].lower()})",
                 hint=f"correct {name}",
             ) from None
+        except DatasetError as error:
+            raise PlanError(f"{where}: {error.problem}", hint=error.hint) from None
         plan._check(where)
         return plan
 
@@ -318,11 +325,32 @@ class Plan(BaseModel):
                     f"{where}: normalization clips from {how.low:g} to {how.high:g} with a std of {how.std:g}",
                     hint='give low below high, and std above 0: "clip low=-100 high=300 mean=80 std=60"',
                 )
+            largest = max(abs(how.low), abs(how.high), abs(how.mean), how.std)
+            if how.kind == "clip" and not (largest <= LARGEST and how.std >= SMALLEST):
+                raise PlanError(
+                    f"{where}: normalization has numbers that float32 does not hold: {how}",
+                    hint=f"use numbers up to {LARGEST:.2g}, and a std from {SMALLEST:.2g}",
+                )
         if len(self.strides) != len(self.width) - 1 or len(self.kernels) != len(self.width):
             raise PlanError(
                 f"{where}: {len(self.width)} widths need {len(self.width) - 1} strides and {len(self.width)} kernels, "
                 f"not {len(self.strides)} and {len(self.kernels)}",
                 hint="set width alone, and strides and kernels follow",
+            )
+        if max(self.stride) > MOST_STRIDE:
+            raise PlanError(
+                f"{where}: strides come to {shown(self.stride)}, and images are filled up to whole ones",
+                hint=f"use strides whose product is {MOST_STRIDE} at most along each axis",
+            )
+        if self.classes > MOST_CLASSES:
+            raise PlanError(
+                f"{where}: labels has {self.classes} classes",
+                hint=f"use {MOST_CLASSES:,} at most; where values number objects, say --instances",
+            )
+        if any(2 * shared > size for shared, size in zip(self.overlap, self.tile, strict=True)):
+            raise PlanError(
+                f"{where}: tiles of {shown(self.tile)} overlap by {shown(self.overlap)}",
+                hint="use an overlap of half the tile at most",
             )
         if self.graph is None and self.weights > MOST_WEIGHTS:
             raise PlanError(
@@ -354,6 +382,8 @@ class Plan(BaseModel):
                 f"{where}: mirror_axes {shown(self.mirror_axes)} are not axes of {self.dims}D data",
                 hint=f"use numbers from 0 to {self.dims - 1}",
             )
+        if len(set(self.mirror_axes)) < len(self.mirror_axes):
+            raise PlanError(f"{where}: mirror_axes {shown(self.mirror_axes)} has an axis twice", hint="say each once")
 
     def _check_task(self, where: str) -> None:
         if self.task == "semantic":

@@ -338,6 +338,7 @@ class _Aside:
         if device.type != "cuda":
             return ""
         torch.cuda.empty_cache()  # as a recording does at its start
+        torch.cuda.reset_peak_memory_stats(device)  # what was given back does not count as memory of recorded steps
         free, needed = torch.cuda.mem_get_info(device)[0], ROOM * self._needed
         if free >= needed:
             return ""

@@ -17,7 +17,7 @@ from uvea.durable import claim, write_text
 from uvea.errors import DatasetError
 from uvea.evaluation.compare import Comparison, compare
 from uvea.evaluation.summary import write_json
-from uvea.evaluation.table import METRICS, CaseScore, Metric, read_csv
+from uvea.evaluation.table import METRICS, CaseScore, Metric, as_cell, read_csv
 from uvea.workflows.evaluate import (
     SCORES_NAME,
     SUMMARY_NAME,
@@ -253,7 +253,7 @@ def _read(path: Path) -> _Table:
         known = {name: settings[name] for name in COMPARED} | {OBJECTS: settings.get(OBJECTS)}
         found = _Table(rows=rows, settings=known)
         found.setting("tolerance")
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return _Table(rows=rows, settings={})  # scores of a training have none, or it is not ours
     return found
 
@@ -366,9 +366,9 @@ def _write_csv(path: Path, result: ComparedFiles, *, overwrite: bool) -> None:
     lines.writerow(COLUMNS)
     for found, means in zip(result.comparisons, result.means, strict=True):
         difference = found.difference
-        head = (found.label, found.class_name, found.metric, found.unit, found.n)
+        head = (found.label, as_cell(found.class_name), found.metric, as_cell(found.unit), found.n)
         figures = (*means, difference.mean, difference.low, difference.high)
-        counts = (found.n_better, found.n_worse, found.n_equal, found.sentence())
+        counts = (found.n_better, found.n_worse, found.n_equal, as_cell(found.sentence()))
         lines.writerow((*head, *("" if figure is None else repr(figure) for figure in figures), *counts))
     claim(path, overwrite=overwrite)
     write_text(path, text.getvalue())

@@ -97,6 +97,8 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder} is not empty", hint="choose another --out, or use --overwrite")
     for part, count in (("data", IMAGES), ("test", TESTS)):
         ours = {f"nuclei_{index:03d}" for index in range(count)}
-        for path in (folder / part).glob("*/*"):
-            if path.is_file() and not is_system(path.name) and stem_of(path) not in ours:
+        for path in (folder / part).rglob("*"):
+            known = path.parent.parent == folder / part and stem_of(path) in ours
+            # A folder that is a link is not looked into here, but would be by the training.
+            if (path.is_file() or path.is_symlink()) and not is_system(path.name) and not known:
                 raise OutputError(f"{path} is no part of a demo", hint="choose another --out, or move it away")

@@ -3,12 +3,12 @@
 .keras or .h5 -> layers and weights -> plan -> model/
 """
 
-from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 
+import uvea
 from uvea.arrays.labels import LabelMap, Value, default_names
 from uvea.arrays.normalize import Normalization
 from uvea.errors import ModelError, PlanError
@@ -91,8 +91,9 @@ def import_keras(
             )
         )
     space.claim(overwrite=overwrite)
-    save_weights(space.weights, found.weights)
-    space.save_plan(plan)
+    with space.locked():
+        save_weights(space.weights, found.weights)
+        space.save_plan(plan)
     return load(space.folder, device=device)
 
 
@@ -151,7 +152,7 @@ def _plan(found: KerasModel, source: Path, labels: LabelMap, *, scale: float | N
     return Plan.make(
         {
             **described,
-            "uvea": version("uvea"),
+            "uvea": uvea.__version__,
             "files": 1,
             "colour": channels == 3,
             "labels": labels,

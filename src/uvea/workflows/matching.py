@@ -251,7 +251,11 @@ def _named_file(table: Path, number: int, field: str) -> Path | None:
     if not field:
         return None
     path = table.parent / field
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # no name that a file could have
+        there = False
+    if not there:
         raise DatasetError(
             f"row {number} of {table}: there is no file '{field}'",
             hint=f"give paths relative to the table's folder, '{table.parent}'",

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 
+import uvea
 from uvea.datasets.case import DataOptions, Finding
 from uvea.datasets.discover import NO_OPTIONS
 from uvea.datasets.split import Split
@@ -102,7 +102,7 @@ def plan(
         overrides=settings,
         seed=seed,
         files=len(report.dataset.cases[0].images),
-        version=version("uvea"),
+        version=uvea.__version__,
     )
     return PlanReport(plan=made, check=report)
 

@@ -200,6 +200,8 @@ def train(
         device=device,
         listen=listen,
     )
+    with torch.device("meta"):  # for its size alone
+        space.check_space(_state_bytes(build_network(report.plan)))
     space.claim(overwrite=overwrite)
     with space.locked():
         for finding in report.findings:
@@ -240,19 +242,21 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
     """
     space = Workspace(Path(out))
     space.refuse_links()
-    kept = Kept.load(space.run_facts)
-    plan = space.load_plan()
-    if file_hash(space.plan) != kept.plan:
-        raise ModelError(
-            f"{space.plan} changed since the training began, so it would not go on but become another",
-            hint="put the old plan back, or train again with --overwrite and --set",
-        )
-    if not kept.source.exists():
-        raise ModelError(
-            f"the data of {out} is no longer at {kept.source}",
-            hint="move it back there, or train again with --overwrite",
-        )
+    if not space.run.is_dir():
+        Kept.load(space.run_facts)  # says that there is nothing to resume
     with space.locked():
+        kept = Kept.load(space.run_facts)
+        plan = space.load_plan()
+        if file_hash(space.plan) != kept.plan:
+            raise ModelError(
+                f"{space.plan} changed since the training began, so it would not go on but become another",
+                hint="put the old plan back, or train again with --overwrite and --set",
+            )
+        if not kept.source.exists():
+            raise ModelError(
+                f"the data of {out} is no longer at {kept.source}",
+                hint="move it back there, or train again with --overwrite",
+            )
         dataset, survey = read_again(
             kept.source, options=kept.options, splits=kept.splits, unopened=kept.unopened, listen=listen
         )
@@ -371,7 +375,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     forward = compiled(placed) if plan.compiled else None
     optimizer = optimizer_of(placed, plan, precision, recorded=recorded)
     average = Average(placed, plan.ema) if plan.ema else None
-    space.check_space(STATES * sum(tensor.nbytes for tensor in placed.state_dict().values()))
+    space.check_space(_state_bytes(placed))
     progress = Progress(steps=_steps(plan, training))
     if packed is not None:
         progress = unpack(packed, placed, optimizer, average)
@@ -430,6 +434,7 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
         if packed is None:
             save(progress, False)  # a full disk is met before the work, and there is always a state to go back to
         ended = False
+        raised: list[Exception] = []
         validation_seconds: float | None = None
         while not ended:
             make = _batches(training, plan, precision, run.device, redrawn=progress.redrawn)
@@ -446,23 +451,27 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
                         validate=validate,
                         besides=lambda: {"dice": dice[0]} if plan.task == "objects" else {},
                         save=save,
-                        listen=_teller(listen, label, progress, ends),
-                        stop=lambda: bool(asked),
+                        listen=_keeping(_teller(listen, label, progress, ends), raised),
+                        stop=lambda: bool(asked or raised),
                         keep=pace.due,
                         spare=partial(_spare, placed, listen),
                         forward=forward,
                         recording=(lambda text: listen(Message(text, "warning"))) if recorded else None,
                     )
-                    progress = run_loop(
-                        placed,
-                        optimizer,
-                        hooks,
-                        progress=progress,
-                        seconds_left=seconds_left if ends is not None else None,
-                        autocast=engine.autocast,
-                        clip=plan.clip,
-                        validation_seconds=validation_seconds,
-                    )
+                    try:
+                        progress = run_loop(
+                            placed,
+                            optimizer,
+                            hooks,
+                            progress=progress,
+                            seconds_left=seconds_left if ends is not None else None,
+                            autocast=engine.autocast,
+                            clip=plan.clip,
+                            validation_seconds=validation_seconds,
+                        )
+                    finally:
+                        if raised:
+                            raise raised[0]
                 ended = True
             except LossError as error:
                 packed, trouble = space.load_checkpoint()
@@ -514,6 +523,11 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
         run, rows, history=progress.history, examples=examples, details=details, cases=len(split.val), after=after
     )
     return rows, precision
+
+
+def _state_bytes(network: nn.Module) -> int:
+    weights: int = sum(tensor.nbytes for tensor in network.state_dict().values())
+    return STATES * weights
 
 
 def _kept_precision(packed: Packed | None, device: torch.device) -> Precision | None:
@@ -764,6 +778,18 @@ def _drawer(
         return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
     return draw
+
+
+def _keeping(tell: Callable[[Progress, float], None], raised: list[Exception]) -> Callable[[Progress, float], None]:
+    """Tell, and keep what a listener raises, so that the loop can save before that ends the training."""
+
+    def told(progress: Progress, loss: float) -> None:
+        try:
+            tell(progress, loss)
+        except Exception as error:
+            raised.append(error)
+
+    return told
 
 
 def _teller(listen: Listener, label: str, at_start: Progress, ends: float | None) -> Callable[[Progress, float], None]:

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+import uvea
 from uvea.arrays.labels import LabelMap
 from uvea.arrays.normalize import Normalization
 from uvea.augment.chain import standard_chain
@@ -422,7 +422,7 @@ def _preset_plan(
     return Plan.make(
         {
             **described,
-            "uvea": version("uvea"),
+            "uvea": uvea.__version__,
             "files": 1,
             "colour": channels == 3,
             "labels": data.labels,
@@ -497,12 +497,18 @@ def _trained_as_planned(
     device: str | None,
     listen: Listener,
 ) -> Trained:
-    """The training of Keras' `fit`, epoch by epoch, by the loop that all trainings share."""
     where = find_device(device)
-    space = None if out is None else Workspace(Path(out))
-    if space is not None:
-        space.claim(overwrite=overwrite)
+    if out is None:
+        return _fit(data, plan, space=None, where=where, listen=listen)
+    space = Workspace(Path(out))
+    space.claim(overwrite=overwrite)
+    with space.locked():
         space.save_plan(plan)
+        return _fit(data, plan, space=space, where=where, listen=listen)
+
+
+def _fit(data: _Data, plan: Plan, *, space: Workspace | None, where: torch.device, listen: Listener) -> Trained:
+    """The training of Keras' `fit`, epoch by epoch, by the loop that all trainings share."""
     if data.images.dtype.kind == "f" and abs(data.images).max() > 32:
         listen(Message(f"pixels go up to {data.images.max():g}: divide them, as by 255, to learn faster", "warning"))
     keep_large_blocks()

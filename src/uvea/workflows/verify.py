@@ -12,13 +12,13 @@ import platform
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
+import uvea
 from uvea.durable import write_text
 from uvea.errors import ModelError, UveaError
 from uvea.evaluation import read_csv
@@ -119,7 +119,7 @@ def surroundings(device: torch.device) -> dict[str, str]:
     """What else decides on the last bits of weights, by name: versions and machine."""
     machine = describe_machine(device)
     return {
-        "uvea": version("uvea"),
+        "uvea": uvea.__version__,
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "machine": machine.accelerator or machine.processor,
@@ -197,7 +197,7 @@ def verify(model: str | Path, *, data: str | Path | None = None, listen: Listene
             look(name, lambda path=path, name=name: _same_weights(path, hashes.weights[name], plan))  # type: ignore[misc]
         else:
             look(name, lambda path=path, name=name: _same_file(path, hashes.files.get(name)))  # type: ignore[misc]
-    for one in sorted({space, *space.folds()}, key=lambda one: one.folder):
+    for one in _spaces(space):
         if any(path.exists() for path in (one.next, one.checkpoint, one.previous)):
             look(_name(space, one.run) + "/", lambda one=one: _states(one))  # type: ignore[misc]
     _look_at_origin(space, hashes, Path(data) if data is not None else None, look=look, listen=listen)
@@ -246,13 +246,17 @@ def _look_at_origin(
     look("data", same_data)
 
 
+def _spaces(space: Workspace) -> list[Workspace]:
+    """The model and all folds in it, also those that somebody put there."""
+    return [space, *space.fold_folders()]
+
+
 def _weights(space: Workspace) -> list[Path]:
-    return [path for one in space.folds() for path in (one.weights, one.last) if path.exists()]
+    return [path for one in _spaces(space) for path in (one.weights, one.last) if path.exists()]
 
 
 def _files(space: Workspace) -> list[Path]:
-    spaces = sorted({space, *space.folds()}, key=lambda one: one.folder)
-    kept = [(one.plan, one.postprocessing, one.history, one.scores, one.report) for one in spaces]
+    kept = [(one.plan, one.postprocessing, one.history, one.scores, one.report) for one in _spaces(space)]
     return [path for paths in kept for path in paths if path.exists()]
 
 

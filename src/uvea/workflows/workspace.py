@@ -15,6 +15,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uvea.datasets.names import is_system
-from uvea.durable import part_of, rename, unwritable, write_text
+from uvea.durable import remove_parts, rename, unwritable, write_text
 from uvea.errors import ModelError, OutputError, UveaError
 from uvea.models.weights import read_weights, save_weights
 from uvea.plan.plan import Plan
@@ -46,6 +47,8 @@ HISTORY = ("step", "seconds", "loss", "val_dice", "lr")
 
 HISTORY_OF_OBJECTS = ("step", "seconds", "loss", "val_mean_ap", "val_dice", "lr")
 """The same, where objects are learnt."""
+
+_FOLD = re.compile(r"fold_[1-9][0-9]*")
 
 SPARE = 1.2
 """How much more than it will need a training asks of the disk: others write to it as well."""
@@ -132,9 +135,34 @@ class Workspace:
         return Workspace(self.folder / f"fold_{number}")
 
     def folds(self) -> list["Workspace"]:
-        """All folds that are there, or the folder itself where there are none."""
-        found = sorted(self.folder.glob("fold_*"), key=lambda path: (len(path.name), path.name))
-        return [Workspace(path) for path in found if path.is_dir()] or [self]
+        """All folds of the training that are there, or the folder itself where there are none.
+
+        How many it had is in run.json. A model may have come without that: then it is those with files of ours.
+        """
+        count = self._count()
+        if count == 1 or (count is None and self.weights.exists()):  # with folds, these alone have weights
+            return [self]
+        if count is None:
+            found = [one for one in self.fold_folders() if any(path.exists() for path in one._files())]
+        else:
+            found = [one for one in map(self.fold, range(1, count + 1)) if one.folder.is_dir()]
+        return found or [self]
+
+    def fold_folders(self) -> list["Workspace"]:
+        """All folders that are called like a fold, whatever is in them."""
+        found = [path for path in self.folder.glob("fold_*") if _FOLD.fullmatch(path.name) and path.is_dir()]
+        return [Workspace(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+
+    def _count(self) -> int | None:
+        """How many networks the run trains, 1 or one per fold; None where that is not known."""
+        try:
+            return len(Kept.load(self.run_facts).splits)
+        except ModelError:
+            return None
+
+    def _files(self) -> list[Path]:
+        """Everything that a training writes here, but for its cache."""
+        return [*(self.folder / name for name in OURS), *(self.run / name for name in RUN)]
 
     def check_free(self, *, overwrite: bool) -> None:
         """Refuse a folder with other things in it, and a model unless it may be overwritten; changes nothing.
@@ -143,7 +171,7 @@ class Workspace:
             OutputError: if a model cannot be written here.
         """
         self.refuse_links()
-        nearest = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        nearest = _nearest(self.folder)
         try:
             # Looking at a report in a file browser leaves files behind.
             there = sorted(path.name for path in self.folder.iterdir() if not is_system(path.name))
@@ -155,7 +183,8 @@ class Workspace:
             raise unwritable(self.folder, error) from None
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise OutputError(f"a model cannot be written to {nearest}", hint="choose an --out that can be written")
-        foreign = [name for name in there if name not in (*OURS, "run") and not name.startswith("fold_")]
+        folds = {one.folder.name for one in self.fold_folders()}
+        foreign = [name for name in there if name not in (*OURS, "run", *folds)]
         if foreign:
             raise OutputError(
                 f"{self.folder} holds things that are no part of a model ({_some(foreign)})",
@@ -197,10 +226,12 @@ class Workspace:
             with self.locked():  # nobody trains in what is removed here
                 pass
         try:
-            for space in {self, *self.folds()}:
-                for path in (*(space.folder / name for name in OURS), *(space.run / name for name in RUN)):
+            for space in {self, *self.fold_folders()}:
+                for path in space._files():
                     path.unlink(missing_ok=True)
-                    part_of(path).unlink(missing_ok=True)
+                for folder in (space.folder, space.run):
+                    if folder.is_dir():
+                        remove_parts(folder)
                 space.forget_cache()
                 shutil.rmtree(space.run / "engines", ignore_errors=True)
                 for folder in (space.run, *([space.folder] if space != self else [])):
@@ -245,6 +276,8 @@ class Workspace:
     def check_space(self, size: int) -> None:
         """Refuse to begin what cannot be kept: two states, one being written, and two sets of weights.
 
+        What is there of an older training is replaced, so its space counts as free.
+
         Args:
             size: bytes of a state, which is larger than weights.
 
@@ -252,13 +285,13 @@ class Workspace:
             OutputError: if the disk has not enough space; nothing has been done then.
         """
         needed = int(SPARE * 5 * size)
-        present = sum(
-            path.stat().st_size for path in (self.checkpoint, self.previous, self.weights, self.last) if path.exists()
-        )
-        free = shutil.disk_usage(self.run).free + present
+        spaces = (self, *self.fold_folders())
+        old = [path for one in spaces for path in (one.checkpoint, one.previous, one.weights, one.last)]
+        present = sum(path.stat().st_size for path in old if path.exists())
+        free = shutil.disk_usage(_nearest(self.run)).free + present
         if free < needed:
             raise OutputError(
-                f"{self.folder} has {free / 1e6:.0f} MB of space, and this training needs {needed / 1e6:.0f} MB",
+                f"{self.folder} has {_size(free)} of space, and this training needs {_size(needed)}",
                 hint="free some space, or choose another disk with --out",
             )
 
@@ -271,13 +304,15 @@ class Workspace:
         write_text(self.plan, json.dumps(plan.model_dump(mode="json"), indent=2) + "\n")
 
     def unfinished(self) -> int:
-        """How many of its trainings, one or one per fold, have not come to their end; 0 where that is not known."""
-        try:
-            count = len(Kept.load(self.run_facts).splits)
-        except ModelError:
+        """How many of its trainings, one or one per fold, have not come to their end; 0 where that is not known.
+
+        Scores are written behind the last weights and postprocessing.json, so where they are, all of these are.
+        """
+        count = self._count()
+        if count is None:
             return 0
         spaces = [self.fold(number) for number in range(1, count + 1)] if count > 1 else [self]
-        return sum(not (space.last.exists() or space.scores.exists()) for space in spaces)
+        return sum(not space.scores.exists() for space in spaces)
 
     def save_checkpoint(self, packed: Packed) -> None:
         """Keep a state, and the one before it.
@@ -346,6 +381,18 @@ class Workspace:
                 hint="give the folder that `uvea train --out` wrote",
             )
         return Plan.load(self.plan)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest one above that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.1f} KB"
 
 
 def _some(names: Sequence[str]) -> str:
