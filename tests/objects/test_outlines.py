@@ -142,7 +142,7 @@ def test_geojson_says_what_qupath_reads():
 def test_outlines_beyond_what_imagej_counts_are_refused():
     """With the pixel in the message, and the format that can."""
     far = Outline(number=1, z=None, parts=((np.array([[0, 40_000], [0, 40_001], [1, 40_001], [1, 40_000]]),),))
-    with pytest.raises(OutputError, match=r"reaches to pixel 40001.*\n.*GeoJSON"):
+    with pytest.raises(OutputError, match=r"reaches to pixel 40001.*\n.*geojson"):
         imagej_rois([far])
 
 
