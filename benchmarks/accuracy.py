@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -328,8 +329,10 @@ def per_case(figure: Figure, dice: dict[str, dict[str, float]]) -> list[float]:
     return [fmean(labels[str(label)] for label in figure.labels) for labels in dice.values()]
 
 
-def run_uvea(words: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Finished:
-    """Run `uvea` of this working tree, with what it writes kept; Ctrl-C ends it, too."""
+def run_uvea(
+    words: Sequence[str], *, environment: Mapping[str, str] | None = None, limit: float | None = None
+) -> Finished:
+    """Run `uvea` of this working tree, with what it writes kept; Ctrl-C ends it, too, and `limit` seconds do."""
     with tempfile.TemporaryFile() as output:
         began = time.monotonic()
         process = subprocess.Popen(
@@ -339,6 +342,9 @@ def run_uvea(words: Sequence[str], *, environment: Mapping[str, str] | None = No
             stderr=subprocess.STDOUT,
             env=_environment() if environment is None else environment,
         )
+        watch = threading.Timer(limit or 0, process.kill)
+        if limit is not None:
+            watch.start()
         try:
             # Not process.wait: only wait4 tells the memory of this one child.
             _, status, usage = os.wait4(process.pid, 0)
@@ -346,6 +352,8 @@ def run_uvea(words: Sequence[str], *, environment: Mapping[str, str] | None = No
             process.terminate()
             process.wait()
             raise
+        finally:
+            watch.cancel()
         seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)

@@ -7,9 +7,11 @@ A job is a generator: what it yields first says that it is ready, what it yields
 and what that module needs, is not known here, so that this file runs in any environment with Python alone.
 """
 
+import faulthandler
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from importlib import import_module
@@ -31,6 +33,7 @@ def peak_bytes() -> int:
 
 def main() -> int:
     """Answer until the job ends or nobody asks any more."""
+    faulthandler.register(signal.SIGUSR1)  # where it hangs, for whom it takes too long
     settings: dict[str, Any] = json.loads(sys.stdin.readline())
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer

@@ -113,9 +113,15 @@ def _steps(
     placed = precision.prepare(network.to(device))
     assert isinstance(placed, nn.Module)
     run = partial(_loop, placed, optimizer(placed.parameters()), draw, loss, precision=precision, device=device)
+
+    def rest() -> None:
+        placed.zero_grad(set_to_none=True)  # gradients lie in the memory of the last recording
+        _forget_memory(device)
+
     with FlopCounterMode(display=False) as counter:
         run(1, recorded=False)
     run(1, recorded=False)
+    rest()
     yield {
         "versions": versions(),
         "parameters": sum(weight.numel() for weight in network.parameters()),
@@ -126,11 +132,10 @@ def _steps(
     }
     recorded = device != "cpu"
     while True:
-        placed.zero_grad(set_to_none=True)  # gradients lie in the memory of the last recording
-        _forget_memory(device)
         seconds, said = run(steps, recorded=recorded)
         manner = manner_of(device, recorded=recorded, said=said)
         memory = _device_memory(device)
+        rest()
         yield {"seconds": seconds, "images": steps * batch, "steps": steps, "manner": manner, **memory}
 
 
@@ -220,14 +225,15 @@ def whole_training(
                 times.append(time.perf_counter())
 
         folder = Path(out) / f"model-{turn}"
-        _forget_memory(device)
         plan = uvea.train(data, out=folder, steps=steps, overrides=overrides, device=device, listen=listen).plan
         memory = _device_memory(device)
         precision = _precision_of(folder, plan, device)
         recorded = _can_be_recorded(build_network(plan), plan, torch.device(device))
+        bare = _bare(plan, precision, min(steps, 20), device, recorded=recorded)
+        _forget_memory(device)
         yield {
             "seconds": step_seconds(times) / together,
-            **_bare(plan, precision, min(steps, 20), device, recorded=recorded),
+            **bare,
             "precision": precision.reason,
             "runs_in": name_of(precision.dtype, channels_last=precision.channels_last),
             "manner": manner_of(device, recorded=recorded, said=said),
@@ -346,16 +352,20 @@ def prediction(*, model: str, image: str, out: str, engine: str, device: str = "
     pixels = np.load(image)
     loaded = uvea.load(model, device=device, **engine_words(engine))
     small = pixels[(slice(None), *(slice(0, n) for n in loaded.plan.patch))]
-    loaded.predict(small)
+    loaded.predict(small if device == "cpu" else pixels)
+    _forget_memory(device)
     facts = {"versions": versions(), "torch_threads": torch.get_num_threads(), "engine": str(engine)}
     yield facts if engine == "int8" else {**facts, "runs_in": _precision_in(loaded.engine)}
     while True:
+        if device != "cpu":
+            loaded.predict(pixels)  # so that the memory is there
         clock = Clock()
         clock.go()
         mask = loaded.predict(pixels)
-        seconds = clock.stop()
+        seconds, memory = clock.stop(), _device_memory(device)
         np.save(out, mask)
-        yield {"seconds": seconds, "pixels": mask.size, **_device_memory(device)}
+        _forget_memory(device)
+        yield {"seconds": seconds, "pixels": mask.size, **memory}
 
 
 def _precision_in(engine: Engine) -> str:
@@ -399,7 +409,7 @@ def _wait(device: str) -> None:
 
 
 def _forget_memory(device: str) -> None:
-    """What torch took of a GPU before does not count from here on."""
+    """What torch took of a GPU before does not count from here on, and is there for the next tool."""
     if device != "cpu":
         gc.collect()  # a training leaves circles behind
         torch.cuda.empty_cache()

@@ -21,6 +21,9 @@ NAME = "Dataset001_Benchmark"
 FEWEST = 3
 """Iterations that are timed, however long they take."""
 
+SETTLING = 4
+"""Iterations on a GPU before those that are measured: memory was given back before them."""
+
 
 def predictor(*, model: str, image: str, out: str, device: str = "cpu") -> Iterator[dict[str, Any]]:
     """A turn is one image in memory: normalised, `predict_sliding_window_return_logits`, the class.
@@ -43,15 +46,18 @@ def predictor(*, model: str, image: str, out: str, device: str = "cpu") -> Itera
         found: Pixels = logits.argmax(0).to(torch.uint8).cpu().numpy()
         return found[0] if given.ndim == 3 else found
 
-    predict(pixels[(slice(None), *(slice(0, n) for n in patch))])
+    predict(pixels[(slice(None), *(slice(0, n) for n in patch))] if device == "cpu" else pixels)
+    _forget_memory(device)
     yield {"versions": versions(), "torch_threads": torch.get_num_threads()}
     while True:
+        if device != "cpu":
+            predict(pixels)  # so that the memory is there
         clock = Clock()
         clock.go()
         classes = predict(pixels)
-        seconds = clock.stop()
+        seconds, memory = clock.stop(), _device_memory(device)
         np.save(out, classes)
-        memory = _device_memory(device)
+        _forget_memory(device)
         yield {"seconds": seconds, "pixels": classes.size, **memory}
 
 
@@ -128,19 +134,35 @@ def iterations(*, train: str, work: str, classes: int, steps: int, device: str) 
     trainer = prepared_trainer("2d" if cases[0][2].ndim == 2 else "3d_fullres", device=device)
     # As `nnUNetv2_train` does, which is left out here.
     torch.backends.cudnn.benchmark = device != "cpu"
-    for step in range(3):
-        train_once(trainer, step)
+    done = 0
+
+    def train(count: int) -> None:
+        nonlocal done
+        for _ in range(count):
+            train_once(trainer, done)
+            done += 1
+
+    train(3)
+    _forget_memory(device)
     batch = trainer.batch_size
     patch = list(trainer.configuration_manager.patch_size)
     parameters = sum(weight.numel() for weight in trainer.network.parameters())
     yield {"versions": versions(), "parameters": parameters, "patch": patch, "batch": batch}
     while True:
+        train(0 if device == "cpu" else SETTLING)
         clock = Clock()
         clock.go()
-        for _ in range(steps):
-            train_once(trainer, 0)
-        memory = _device_memory(device)
-        yield {"seconds": clock.stop(), "images": steps * batch, "steps": steps, **memory}
+        train(steps)
+        seconds, memory = clock.stop(), _device_memory(device)
+        _forget_memory(device)
+        yield {"seconds": seconds, "images": steps * batch, "steps": steps, **memory}
+
+
+def _forget_memory(device: str) -> None:
+    """What torch took of a GPU before does not count from here on, and is there for the next tool."""
+    if device != "cpu":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _device_memory(device: str) -> dict[str, int]:

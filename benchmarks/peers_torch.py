@@ -19,6 +19,9 @@ from plain import WIDTHS, load, load_plan, standard
 from torch import Tensor, nn
 from torch.nn import functional
 
+SETTLING = 4
+"""Steps on a GPU before those that are measured: memory was given back before them."""
+
 Loss = Callable[[Any, Tensor], Tensor]
 
 
@@ -107,19 +110,22 @@ def _steps(
         _wait(device)
 
     turn(1)
+    _forget_memory(device)
     yield {
         "parameters": _size(network),
         "versions": versions(),
         "torch_threads": torch.get_num_threads(),
-        "runs_in": f"{'bfloat16' if autocast else 'float32'}{' channels-last' if channels_last else ''}",
+        "runs_in": f"{'bfloat16' if autocast else _float32(device)}{' channels-last' if channels_last else ''}",
         "manner": "eager",
     }
     while True:
-        _forget_memory(device)
+        turn(0 if device == "cpu" else SETTLING)
         clock = Clock()
         clock.go()
         turn(steps)
-        yield {"seconds": clock.stop(), "images": steps * shape[0], "steps": steps, **_device_memory(device)}
+        seconds, memory = clock.stop(), _device_memory(device)
+        _forget_memory(device)
+        yield {"seconds": seconds, "images": steps * shape[0], "steps": steps, **memory}
 
 
 def monai_network(
@@ -175,16 +181,20 @@ def sliding_window(
     network = load(Path(model)).to(device)
     pixels = np.load(image)
     predict = _sliding(network, roi=roi, overlap=overlap, mode=mode, batch=batch, device=device)
-    predict(pixels[(slice(None), *(slice(0, n) for n in roi))])
+    predict(pixels[(slice(None), *(slice(0, n) for n in roi))] if device == "cpu" else pixels)
+    _forget_memory(device)
     runs_in = "float32" if device == "cpu" else "float16"
     yield {"versions": versions(), "torch_threads": torch.get_num_threads(), "runs_in": runs_in}
     while True:
+        if device != "cpu":
+            predict(pixels)  # so that the memory is there
         clock = Clock()
         clock.go()
         classes = predict(pixels)
-        seconds = clock.stop()
+        seconds, memory = clock.stop(), _device_memory(device)
         np.save(out, classes)
-        yield {"seconds": seconds, "pixels": classes.size, **_device_memory(device)}
+        _forget_memory(device)
+        yield {"seconds": seconds, "pixels": classes.size, **memory}
 
 
 def monai_files(*, model: str, images: Sequence[str], out: str, axes: str) -> Iterator[dict[str, Any]]:
@@ -349,13 +359,18 @@ def _choose_kernels(device: str) -> None:
         torch.backends.cudnn.benchmark = True
 
 
+def _float32(device: str) -> str:
+    """As torch computes it, unless told otherwise."""
+    return "float32" if device == "cpu" else "float32 (TF32 convolutions)"
+
+
 def _wait(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
 
 
 def _forget_memory(device: str) -> None:
-    """What torch took of a GPU before does not count from here on."""
+    """What torch took of a GPU before does not count from here on, and is there for the next tool."""
     if device != "cpu":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -10,6 +10,7 @@ end. No tool mirrors.
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from accuracy import BenchmarkError, log
+from accuracy import ROOT, BenchmarkError, log
 from numpy.typing import NDArray
 from turns import (
     Run,
@@ -42,6 +43,8 @@ from turns import (
     times_as_fast,
     whole_job,
 )
+
+sys.path.insert(0, str(ROOT / "src"))  # uvea need not be installed
 
 import uvea
 from uvea.datasets.synthetic import make, write_dataset
@@ -185,7 +188,8 @@ def tools_of(plan: Mapping[str, Any], model: Path, work: Path, *, engines: Seque
     found = {}
     for engine in engines:
         name = f"uvea, {engine}"
-        found[name] = Tool(job="ours:prediction", settings=settings(name, engine=engine))
+        given = settings(name, engine=engine)
+        found[name] = Tool(job="ours:prediction", settings=given, extra=engine != "torch")
     shape = np.load(work / "image.npy", mmap_mode="r").shape[1:]
     tile = [min(size, length) for size, length in zip(plan["tile"], shape, strict=True)]
     shares = [min(0.9, overlap / size) for overlap, size in zip(plan["overlap"], tile, strict=True)]

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -30,7 +31,15 @@ PEERS = FOLDER / ".peers" / "bin" / "python"
 """Where README.md says to install the peers."""
 
 ABSENT = "not installed: "
-"""Begins what stands in place of figures where a package is missing; no failure."""
+"""Begins what stands in place of figures where a package of others is missing; no failure."""
+
+OUT_OF_TIME = "not measured: the time was up"
+
+TAIL_LINES = 20
+"""Last lines of a child that failed which are kept."""
+
+CLOSING_SECONDS = 5
+"""Given to a child to end by itself."""
 
 Run = dict[str, Any]
 
@@ -48,6 +57,9 @@ class Tool:
     peer: bool = False
     """Whether it runs in the environment of the peers."""
 
+    extra: bool = False
+    """Whether it is ours and needs a package that uvea can do without; one that is missing is no failure then."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -60,16 +72,29 @@ class Setting:
     gpu: bool = False
     """Whether children may see a GPU."""
 
+    limit: float | None = None
+    """Seconds in which a child has to answer; None waits for as long as it takes."""
+
+    log: Path | None = None
+    """A file that gets the last lines of children that failed."""
+
     def environment(self, *, peer: bool) -> dict[str, str]:
-        """Variables of a child: ours, with the threads of every library, and our package for our tools only."""
+        """Variables of a child: ours, with the threads of every library, and our package for our tools only.
+
+        Other packages may be on PYTHONPATH alone, so the rest of it stays.
+        """
         threads = str(self.threads)
         names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "BLOSC")
         found = {**os.environ, **{f"{name}_NUM_THREADS": threads for name in names}}
         found |= {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
         found |= {"KERAS_BACKEND": "tensorflow", "nnUNet_n_proc_DA": threads, "nnUNet_def_n_proc": threads}
-        found.pop("PYTHONPATH", None)
+        ours = ROOT / "src"
+        given = found.pop("PYTHONPATH", "").split(os.pathsep)
+        paths = [path for path in given if path and Path(path).resolve() != ours]
         if not peer:
-            found["PYTHONPATH"] = str(ROOT / "src")
+            paths.insert(0, str(ours))
+        if paths:
+            found["PYTHONPATH"] = os.pathsep.join(paths)
         if not self.gpu:
             found["CUDA_VISIBLE_DEVICES"] = ""
         return found
@@ -80,6 +105,8 @@ class Child:
 
     def __init__(self, tool: Tool, setting: Setting) -> None:
         self._began = time.perf_counter()
+        self._limit = setting.limit
+        self._may_lack = tool.peer or tool.extra
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
         self._process = subprocess.Popen(
             [str(setting.peers if tool.peer else sys.executable), str(FOLDER / "child.py"), tool.job],
@@ -95,15 +122,15 @@ class Child:
         """Wait for the next answer; the first has `start_seconds`, from the start of the process.
 
         Raises:
-            BenchmarkError: if the job failed or its package is missing.
+            BenchmarkError: if the job failed, its package is missing, or it takes longer than it may.
         """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._line()
         if not line:
             raise BenchmarkError(self._last_words())
         found: Run = json.loads(line)
         if "absent" in found:
-            raise BenchmarkError(f"{ABSENT}{found['absent']}")
+            missing = found["absent"]
+            raise BenchmarkError(f"{ABSENT}{missing}" if self._may_lack else f"{missing} is missing, which uvea needs")
         if "failed" in found:
             raise BenchmarkError(placeless(found["failed"]))
         if self._began:
@@ -121,14 +148,38 @@ class Child:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.close()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=CLOSING_SECONDS)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             pass
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._kill()
         self._process.stdout.close()
         self._errors.close()
+
+    def tail(self) -> list[str]:
+        """The last lines that it wrote beside its answers, once it has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=CLOSING_SECONDS)  # a job says first that it failed, and then where
+        # Not by `seek`: it writes where we read.
+        file = self._errors.fileno()
+        size, most = os.fstat(file).st_size, 2**16
+        text = os.pread(file, most, max(0, size - most)).decode(errors="replace")
+        return placeless(text).strip().splitlines()[-TAIL_LINES:]
+
+    def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        if select.select([self._process.stdout], [], [], self._limit)[0]:
+            return self._process.stdout.readline()
+        self._process.send_signal(signal.SIGUSR1)  # it writes where it is, see `child.py`
+        time.sleep(1)
+        self._kill()
+        raise BenchmarkError(f"no answer in {self._limit:g} s")
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        # One that waits for a driver does not even end so.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=CLOSING_SECONDS)
 
     def _say(self, text: str) -> None:
         assert self._process.stdin is not None
@@ -139,15 +190,28 @@ class Child:
             raise BenchmarkError(self._last_words()) from None
 
     def _last_words(self) -> str:
-        code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        # The last line only: those before it tell where things lie on this machine.
-        return placeless(f"exit code {code}: {lines[-1] if lines else 'no message'}")
+        lines = self.tail()
+        return f"exit code {self._process.returncode}: {lines[-1] if lines else 'no message'}"
 
 
-def in_turns(tools: Mapping[str, Tool], setting: Setting, *, repeat: int) -> dict[str, Run]:
-    """Start every tool, then let each run once per turn; what fails has an "error" and is not asked again.
+def in_turns(
+    tools: Mapping[str, Tool],
+    setting: Setting,
+    *,
+    repeat: int,
+    until: float | None = None,
+    told: Callable[[dict[str, Run]], None] = lambda found: None,
+) -> dict[str, Run]:
+    """Let each tool run once per turn; what fails has an "error" and is not asked again.
+
+    A tool starts before its first turn, so that what takes long to start takes no turn from those before it.
+
+    Args:
+        tools: by name, in their order.
+        setting: of all of them.
+        repeat: turns.
+        until: no tool starts and no further turn begins from then on, by `time.monotonic`; None waits for all.
+        told: called after each turn of each tool with what there is so far.
 
     Returns:
         Of each tool what it said when it was ready, its "turns", and the median of each number in them.
@@ -155,42 +219,49 @@ def in_turns(tools: Mapping[str, Tool], setting: Setting, *, repeat: int) -> dic
     children: dict[str, Child] = {}
     found: dict[str, Run] = {}
     try:
-        for name, tool in tools.items():
-            log(f"{name}: starting")
-            _try(found, name, lambda name=name, tool=tool: _start(children, name, tool, setting))  # type: ignore[misc]
         for turn in range(repeat):
-            for name in tools:
-                if "error" not in found[name]:
-                    _try(found, name, lambda name=name: _take_turn(found[name], children[name]))  # type: ignore[misc]
-                    log(f"{name}: turn {turn + 1} of {repeat}, {_seconds_text(found[name])}")
+            for name, tool in tools.items():
+                if "error" in found.get(name, {}):
+                    continue
+                if until is not None and time.monotonic() >= until:
+                    found.setdefault(name, {"error": OUT_OF_TIME})
+                    continue
+                try:
+                    if turn == 0:
+                        log(f"{name}: starting")
+                        children[name] = Child(tool, setting)
+                        found[name] = _ready(children[name])
+                    found[name]["turns"].append(children[name].ask())
+                    log(f"{name}: turn {turn + 1} of {repeat}, {found[name]['turns'][-1]['seconds']:.3f} s")
+                except (BenchmarkError, OSError) as error:
+                    lines = children[name].tail() if name in children else []
+                    found[name] = {**found.get(name, {}), "error": placeless(str(error)), "tail": lines}
+                    _log_failure(setting.log, name, found[name])
+                told(_with_medians(found))
     finally:
         for child in children.values():
             child.close()
-    return {name: entry | medians(entry["turns"]) if "error" not in entry else entry for name, entry in found.items()}
+    return _with_medians(found)
 
 
-def _start(children: dict[str, Child], name: str, tool: Tool, setting: Setting) -> Run:
-    children[name] = Child(tool, setting)
-    ready = children[name].answer()
+def _ready(child: Child) -> Run:
+    ready = child.answer()
     # Medians get the names of the numbers in a turn, so what was true before the first has names of its own.
     del ready["cpu_seconds"]
     return {"floor_bytes": ready.pop("peak_bytes"), **ready, "turns": []}
 
 
-def _take_turn(entry: Run, child: Child) -> Run:
-    return {**entry, "turns": [*entry["turns"], child.ask()]}
+def _log_failure(path: Path | None, name: str, entry: Run) -> None:
+    log(f"{name}: {entry['error']}")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            lines = [f"{datetime.now(UTC):%H:%M:%S} {name}: {entry['error']}", *entry["tail"]]
+            file.write("\n    ".join(lines) + "\n")
 
 
-def _try(found: dict[str, Run], name: str, act: Callable[[], Run]) -> None:
-    try:
-        found[name] = act()
-    except BenchmarkError as error:
-        log(f"{name}: {error}")
-        found[name] = {"error": str(error)}
-
-
-def _seconds_text(entry: Run) -> str:
-    return f"{entry['turns'][-1]['seconds']:.3f} s" if "error" not in entry else "failed"
+def _with_medians(found: Mapping[str, Run]) -> dict[str, Run]:
+    return {name: entry | medians(entry["turns"]) if "error" not in entry else entry for name, entry in found.items()}
 
 
 def medians(turns: Sequence[Run]) -> Run:
@@ -221,7 +292,7 @@ def whole_job(tool: Tool, setting: Setting) -> Run:
 
 def command(words: Sequence[str], setting: Setting) -> Finished:
     """Run `uvea` of this working tree as a user does."""
-    return run_uvea(words, environment=setting.environment(peer=False))
+    return run_uvea(words, environment=setting.environment(peer=False), limit=setting.limit)
 
 
 def succeeded(done: Finished) -> Finished:
@@ -238,7 +309,8 @@ def succeeded(done: Finished) -> Finished:
 
 def placeless(text: str) -> str:
     """The same without where things lay on this machine: results are shared."""
-    return re.sub(r"/\S*?/uvea-[\w-]+", "WORK", text.replace(str(ROOT), "."))
+    packaged = re.sub(r"/\S*/(?=lib/python3|site-packages|dist-packages)", "", text.replace(str(ROOT), "."))
+    return re.sub(r"/\S*?/uvea-[\w-]+", "WORK", packaged)
 
 
 def common_arguments(parser: argparse.ArgumentParser, *, repeat: int) -> None:
@@ -283,19 +355,37 @@ def record(
     name: str, runs: Sequence[Run], asked: argparse.Namespace, page: Callable[[str, Sequence[Run]], str]
 ) -> None:
     """Add runs to the results of the day, write the page anew and show it. With --quick and no --out, only show it."""
-    day = f"{datetime.now(UTC):%Y-%m-%d}"
-    out = asked.out or (None if asked.quick else FOLDER / "results")
-    if out is None:
-        print(page(day, runs))
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}-{day}.json"
-    together = [*recorded(path), *runs]
-    write(path, json.dumps({"date": day, "runs": together}, indent=1, ensure_ascii=False) + "\n")
-    text = page(day, together)
+    path = results_file(name, asked)
+    if path is None:
+        print(page(f"{datetime.now(UTC):%Y-%m-%d}", runs))
+    else:
+        together = [*recorded(path), *runs]
+        write_runs(path, together)
+        write_page(path, together, page)
+
+
+def results_file(name: str, asked: argparse.Namespace) -> Path | None:
+    """Where the runs of today are; None with --quick and no --out."""
+    out: Path | None = asked.out or (None if asked.quick else FOLDER / "results")
+    return None if out is None else out / f"{name}-{datetime.now(UTC):%Y-%m-%d}.json"
+
+
+def write_runs(path: Path, runs: Sequence[Run]) -> None:
+    """Write a results file anew."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps({"date": _day(path), "runs": runs}, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_page(path: Path, runs: Sequence[Run], page: Callable[[str, Sequence[Run]], str]) -> None:
+    """Write the page beside a results file, and show it."""
+    text = page(_day(path), runs)
     write(path.with_suffix(".md"), text)
     print(text)
     log(f"table in {path.with_suffix('.md')}")
+
+
+def _day(path: Path) -> str:
+    return path.stem[-len("2026-01-02") :]
 
 
 def recorded(path: Path) -> list[Run]:
