@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from uvea.errors import ShapeError
-from uvea.evaluation.table import as_cell
 from uvea.objects import table
 from uvea.objects.table import as_csv, measure
 
@@ -77,13 +76,11 @@ def test_the_table_as_text_names_units_and_classes():
     assert "score" not in as_csv(measure(IDS))
 
 
-@pytest.mark.parametrize(
-    "name", ["=1+1", "+1+1", "-cmd|' /C calc'!A0", "@x", "\tx", "'=x", "cell", "-1", "+ve", "'cell"]
-)
-def test_a_spreadsheet_calculates_nothing_from_the_name_of_a_class(name):
+@pytest.mark.parametrize(("name", "cell"), [("=1+1", "'=1+1"), ("-cmd|x!A0", "'-cmd|x!A0"), ("+ve", "+ve")])
+def test_a_spreadsheet_calculates_nothing_from_the_name_of_a_class(name, cell):
     """As in scores.csv, so that one reader does for both."""
     (line, _) = csv.DictReader(io.StringIO(as_csv(measure(IDS), names=("background", name))))
-    assert line["class"] == as_cell(name)
+    assert line["class"] == cell
 
 
 def test_an_image_without_objects_has_a_header_only():

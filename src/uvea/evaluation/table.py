@@ -5,12 +5,12 @@ metric adds one entry to `METRICS`. Nothing here knows masks or computes a score
 """
 
 import csv
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from uvea.cells import as_cell, of_cell
 from uvea.durable import claim, make_whole
 from uvea.errors import DatasetError
 from uvea.evaluation.overlap import Flag
@@ -25,10 +25,6 @@ FLAGS: dict[str, Flag] = {known: known for known in get_args(Flag)}
 
 COLUMNS = ("case", "group", "label", "class", "metric", "value", "flag")
 """The header of a score file: one line per case, class and metric."""
-
-
-_FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-](?![\w .-]*\Z))")
-"""What spreadsheets take for a formula, also behind the mark that says it is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,19 +254,6 @@ def read_csv(path: Path) -> list[CaseScore]:
         )
         for (case, label), scores in values.items()
     ]
-
-
-def as_cell(name: str) -> str:
-    """A name as it stands in a CSV file: with a "'" in front where a spreadsheet would calculate with it.
-
-    Numbers with a sign, and names that go on with letters, digits, blanks, dots, "_" and "-" alone, stay as they are.
-    """
-    return f"'{name}" if _FORMULA.match(name) else name
-
-
-def of_cell(cell: str) -> str:
-    """The name that `as_cell` wrote."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
 
 
 def _written(metric: Metric, value: Value) -> str:

@@ -5,7 +5,6 @@ One column per measurement, one row per object. Writing the text to a file is le
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, prod
@@ -13,12 +12,10 @@ from math import pi, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from uvea.cells import as_cell
 from uvea.errors import ShapeError
 
 Floats = NDArray[np.float64]
-
-_FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-](?![\w .-]*\Z))")
-"""What spreadsheets take for a formula. The same as in `uvea.evaluation.table`, which is not known here."""
 
 CHUNK = 1 << 24
 """Pixels that are measured at once: what is added up takes 8 bytes for each."""
@@ -145,7 +142,7 @@ def as_csv(objects: Objects, *, names: Sequence[str] = ()) -> str:
         lines.writerow(
             [
                 int(objects.ids[row]),
-                _cell(names[label]) if names else label,
+                as_cell(names[label]) if names else label,
                 *map(_digits, numbers),
                 int(objects.size[row]),
                 *map(_digits, measured),
@@ -213,10 +210,6 @@ class _Sums:
         for axis in range(self._array.ndim):
             found += [np.unique(self._array.take(index, axis=axis)) for index in (0, -1)] if self.size.size else []
         return np.isin(self.ids, np.concatenate(found)) if found else np.zeros(0, np.bool_)
-
-
-def _cell(name: str) -> str:
-    return f"'{name}" if _FORMULA.match(name) else name
 
 
 def _digits(value: float) -> str:

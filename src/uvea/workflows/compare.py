@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
+from uvea.cells import as_cell
 from uvea.datasets.names import listed
 from uvea.durable import claim, write_text
 from uvea.errors import DatasetError
 from uvea.evaluation.compare import Comparison, compare
 from uvea.evaluation.summary import write_json
-from uvea.evaluation.table import METRICS, CaseScore, Metric, as_cell, read_csv
+from uvea.evaluation.table import METRICS, CaseScore, Metric, read_csv
 from uvea.workflows.evaluate import (
     SCORES_NAME,
     SUMMARY_NAME,

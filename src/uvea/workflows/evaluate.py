@@ -61,7 +61,7 @@ EMPTY: frozenset[Key] = frozenset({0, (0, 0, 0)})
 """Values of a mask in which nothing is marked."""
 
 MOST_PIECES = 1.5
-"""Connected pieces per value, on average, above which few values are classes and not numbers of objects."""
+"""Connected pieces per value, on average, above which few values may be classes rather than numbers of objects."""
 
 
 @dataclass(frozen=True, kw_only=True)

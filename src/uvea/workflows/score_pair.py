@@ -259,7 +259,7 @@ def objects_of(loaded: Loaded, measures: Measures) -> tuple[NDArray[np.integer],
 
 
 def _numbered(values: NDArray[np.int64], *, pieces: bool, timed: bool) -> NDArray[np.int64]:
-    """New numbers from 1 for the values (...) of each frame, or for their connected pieces; corners connect."""
+    """Other numbers for the same values (...) in each frame, or for their connected pieces; corners connect."""
     from skimage.measure import label
 
     frames = values if timed else values[None]
@@ -268,9 +268,8 @@ def _numbered(values: NDArray[np.int64], *, pieces: bool, timed: bool) -> NDArra
     for frame, number in zip(frames, numbers, strict=True):
         inside = frame != 0
         one = label(frame, background=0) if pieces else frame  # type: ignore[no-untyped-call]
-        known, place = np.unique(one[inside], return_inverse=True)
-        number[inside] = place.reshape(-1) + 1 + last
-        last += len(known)
+        number[inside] = one[inside] + last
+        last = max(last, int(number.max()))
     return numbers.reshape(values.shape)
 
 
