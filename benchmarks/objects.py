@@ -4,7 +4,8 @@
 
 Nothing of held/ is seen before a model is done: uvea and StarDist take their validation cases, on which they choose
 weights and settings of decoding, out of train/. Beside that: how long decoding takes, and whether tiles change it.
-With all five folds every real image is held back once, and their objects are scored together.
+With all five folds every real image is held back once, and their objects are scored together. Of the real images,
+those of fluorescence, the kind that published figures are given of, have a row of their own.
 
     python benchmarks/objects.py
     python benchmarks/objects.py --only nuclei --quick
@@ -101,6 +102,13 @@ def shared(folder: Path, data: Data, fold: int, asked: argparse.Namespace) -> No
             link.symlink_to(source / kind / name)
 
 
+def fluorescent(index: Path) -> set[str]:
+    """Names of the images of dsb2018_stage1 with bright nuclei on a dark ground: gray, with a mean below 100 of 255."""
+    with index.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        return {row["id"] for row in rows if row["mode"] == "gray" and float(row["mean_intensity"]) < 100}
+
+
 def made(folder: Path, data: Data, fold: int, asked: argparse.Namespace) -> None:
     """Synthetic nuclei that touch, numbered."""
     from uvea.datasets.synthetic import make
@@ -156,6 +164,9 @@ def _all_tools(folder: Path, data: Data, fold: int, asked: argparse.Namespace, s
     """One fold of a dataset with each tool that is asked for."""
     found: Run = {**begun(asked), "part": data.name, "fold": fold, "minutes": asked.minutes, "tools": {}}
     data.fill(folder, data, fold, asked)
+    if data.fill is shared:
+        held = {path.stem for path in (folder / "held" / "images").iterdir()}
+        found["fluorescent"] = sorted(held & fluorescent(asked.data_root / data.name / "index.csv"))
     for name in asked.tool or (OURS, PLAIN, STARDIST):
         log(f"{data.name}, fold {fold}: {name}, {asked.minutes:g} minutes")
         found["tools"][name] = entry = _tried(name, folder, data, asked, setting)
@@ -330,9 +341,9 @@ def _joined(folds: Sequence[Run]) -> Run:
         entries = [run["tools"][name] for run in folds]
         if all("images" in entry for entry in entries):
             seconds = {key: fmean(entry[key] for entry in entries) for key in ("seconds", "predict_seconds")}
-            images = [image for entry in entries for image in entry["images"].values()]
-            tools[name] = {"scores": together(images), **seconds}
-    return {"tools": tools}
+            images = {case: image for entry in entries for case, image in entry["images"].items()}
+            tools[name] = {"scores": together(list(images.values())), "images": images, **seconds}
+    return {"tools": tools, "fluorescent": [case for run in folds for case in run.get("fluorescent", [])]}
 
 
 def _rows(run: Run, goals: dict[str, float]) -> list[list[str]]:
@@ -342,12 +353,22 @@ def _rows(run: Run, goals: dict[str, float]) -> list[list[str]]:
             what = entry["error"].removeprefix(ABSENT)
             rows.append([name, f"not installed: {what}" if entry["error"].startswith(ABSENT) else what, *[""] * 8])
             continue
-        scores = entry["scores"]
-        cells = [f"{scores[key]['pooled']:.3f} ({scores[key]['mean']:.3f})" for key in LEVELS]
-        reached = all(scores[key]["pooled"] >= goal for key, goal in goals.items())
         seconds = [f"{entry['seconds']:.0f}", f"{entry['predict_seconds']:.1f}"]
-        rows.append([name, *cells, f"{scores['dice']['mean']:.3f}", *seconds, "yes" if reached else "no"])
+        rows.append([name, *_cells(entry["scores"]), *seconds, _reached(entry["scores"], goals)])
+        alike = [image for case in run.get("fluorescent", []) if (image := entry.get("images", {}).get(case))]
+        if alike:
+            scores = together(alike)
+            rows.append([f"of these, fluorescence ({len(alike)})", *_cells(scores), "", "", _reached(scores, goals)])
     return rows
+
+
+def _cells(scores: dict[str, dict[str, float]]) -> list[str]:
+    levels = [f"{scores[key]['pooled']:.3f} ({scores[key]['mean']:.3f})" for key in LEVELS]
+    return [*levels, f"{scores['dice']['mean']:.3f}"]
+
+
+def _reached(scores: dict[str, dict[str, float]], goals: dict[str, float]) -> str:
+    return "yes" if all(scores[key]["pooled"] >= goal for key, goal in goals.items()) else "no"
 
 
 def _decoding(run: Run) -> list[list[str]]:

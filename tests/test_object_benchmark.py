@@ -71,6 +71,15 @@ def test_images_of_all_folds_are_scored_together(objects):
     page = objects.page("2026-01-02", folds)
     assert "all 5 folds together" in page and "| uvea | 0.400 (0.625) |" in page
     assert "folds together" not in objects.page("2026-01-02", folds[:4])
+    page = objects.page("2026-01-02", [{**run, "fluorescent": ["a"]} for run in folds])
+    assert page.count("| of these, fluorescence (1) | 1.000 (1.000) |") == 5
+
+
+def test_fluorescence_is_gray_and_dark(objects, tmp_path):
+    """Stained images, and gray ones on a bright ground, are not."""
+    lines = ["id,mode,mean_intensity", "a,gray,55.9", "b,gray,205.0", "c,rgb,9.5"]
+    (tmp_path / "index.csv").write_text("\n".join(lines))
+    assert objects.fluorescent(tmp_path / "index.csv") == {"a"}
 
 
 def test_true_positives_are_counted_from_a_table_of_scores(objects, tmp_path):
