@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from uvea.arrays.labels import IGNORE, LabelMap, classes_of, colour_codes, colour_of, decide_labels
+from uvea.arrays.labels import IGNORE, LabelMap, classes_of, colour_codes, colour_of, decide_labels, made_whole
 from uvea.errors import DatasetError, ShapeError
 
 MAPS = [
@@ -254,6 +254,16 @@ def test_compressed_and_smoothed_masks_are_refused():
     assert decide_labels([{0: 900, 255: 100}], lossy=True).classes == 2
 
 
+def test_masks_drawn_over_an_image_are_told_as_such_and_nobody_is_asked_to_name_their_values():
+    """Colours cannot be named by value, and nobody wants to name more than twenty grays."""
+    grays = {0: 90000} | dict.fromkeys(range(100, 150), 4)
+    colours = {(gray, 0, 0): pixels for gray, pixels in grays.items()}
+    for case in (grays, colours, {**colours, (255, 255, 255): 9}):
+        with pytest.raises(DatasetError, match=r"drawn over the image\n.*without the image") as found:
+            decide_labels([case], pieces=[dict.fromkeys(case, 3)])
+        assert "--labels" not in found.value.hint
+
+
 def test_small_classes_are_not_taken_for_rims():
     """Three rare classes in pieces of twenty pixels are real."""
     case = {0: 9000, 1: 20, 2: 40, 3: 60}
@@ -268,7 +278,7 @@ def test_dots_are_no_rims_where_their_values_count_from_zero():
         return decide_labels([case], pieces=[dict.fromkeys(values, 10)], **options)
 
     assert dots(1, 2, 3).values == (0, 1, 2, 3)
-    for values, options in (((2, 3, 4), {}), ((1, 2, 3), {"lossy": True}), (range(1, 21), {"instances": False})):
+    for values, options in (((2, 3, 4), {}), ((1, 2, 3), {"lossy": True}), (range(1, 20), {"instances": False})):
         with pytest.raises(DatasetError, match=r"specks.*\n.*name every value with --labels"):
             dots(*values, **options)
 
@@ -343,16 +353,50 @@ def test_numbers_of_objects_are_kept_and_the_ignored_value_is_ignore():
     "mask",
     [
         np.array([[[0, 1 << 30, 9]]], np.int64),
-        np.array([[[0, -5, 9]]], np.int32),
         np.array([[[0, 2.0, 3.5]]], np.float32),
         np.array([[[0, 10, 10]], [[0, 0, 20]], [[0, 5, 5]]], np.uint8),
     ],
-    ids=["too large", "negative", "no whole numbers", "colours"],
+    ids=["too large", "no whole numbers", "colours"],
 )
 def test_what_cannot_be_kept_is_numbered_anew(mask):
     """Two objects, whatever they are called."""
     (found,) = OBJECTS.encode_objects(mask)
     assert found[0] == 0 and sorted(found[1:].tolist()) == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_a_negative_number_is_no_object_unless_it_is_ignored(dtype):
+    """It mostly marks what nobody annotated, and would be trained on as one object."""
+    mask = np.array([[[0, -5, 3]]], dtype)
+    with pytest.raises(DatasetError, match=r"a\.tif has negative values, .*: -5\n.*--ignore-value -5"):
+        OBJECTS.encode_objects(mask, where="a.tif")
+    unmarked = OBJECTS.model_copy(update={"ignore": -5})
+    assert [value > 0 for value in unmarked.encode_objects(mask)[0]] == [False, False, True]
+    assert unmarked.encode(mask).tolist() == [[0, IGNORE, 1]]
+
+
+def test_object_numbers_are_recognised_beside_a_negative_value():
+    """The patch that nobody annotated is no class, and no object either."""
+    cases, _ = numbered(5, 9, 7, 12)
+    cases = [{-1: 50, **case} for case in cases]
+    assert decide_labels(cases, pieces=[dict.fromkeys(case, 1) for case in cases]) == LabelMap(kind="instances")
+
+
+@pytest.mark.parametrize(
+    ("stored", "whole"),
+    [([0, 1.0000153, 2], [0, 1, 2]), ([0, -1e-4, 0.9995], [0, 0, 1]), ([0, 9.9988, 77.0092, 2035], [0, 10, 77, 2035])],
+    ids=["nibabel", "noise", "many labels"],
+)
+def test_values_that_scaling_left_beside_whole_numbers_are_made_whole(stored, whole):
+    """The more labels 16 bits hold, the further a value lies beside its number."""
+    assert made_whole(np.array([stored], np.float32)).tolist() == [whole]
+
+
+@pytest.mark.parametrize("values", [[0, 1.002], [0, 1 / 255], [0, np.nan], [0, np.inf, 1.0001], [0, 3.5], [7, 8]])
+def test_any_other_mask_is_left_as_it_is(values):
+    """Probabilities, scaled values, NaN; and whole numbers, which are not copied."""
+    mask = np.array(values)
+    assert made_whole(mask) is mask
 
 
 def test_classes_become_objects_where_they_hang_together():

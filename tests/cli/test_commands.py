@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from uvea.datasets.case import DataOptions, Finding
+from uvea.datasets.split import Split
 from uvea.errors import DatasetError, ModelError
+from uvea.workflows.kept import Kept
 
 ERROR = Finding(severity="error", kind="missing-mask", problem="a.tif has no mask", hint="add masks/a.tif")
 WARNING = Finding(severity="warning", kind="empty-mask", problem="b.tif is empty", hint="look at it")
@@ -137,6 +139,27 @@ def test_what_to_do_next_can_be_pasted(run, workflow, tmp_path):
     (tmp_path / "my model" / "run" / "run.json").touch()
     result = run("train", "--resume", str(tmp_path / "my model"))
     assert result.stderr.endswith(f"uvea train --resume '{tmp_path}/my model'\n")
+
+
+def test_what_to_do_next_has_the_axes_that_the_training_was_given(run, workflow, tmp_path):
+    """Images like those of the training are read wrongly without."""
+    workflow("train", train=None)
+    kept = Kept(
+        source=tmp_path,
+        options=DataOptions(axes="cyx"),
+        device=None,
+        plan="",
+        data="",
+        splits=(Split(train=("a",), val=("b",), reason=""),),
+        unopened=(),
+        findings=(),
+        leaks=(),
+        checkpoint_every=None,
+    )
+    (tmp_path / "run").mkdir()
+    kept.save(tmp_path / "run" / "run.json")
+    result = run("train", "data", "--out", str(tmp_path), "--axes", "cyx")
+    assert result.stdout.endswith("IMAGES --out masks --axes cyx\n")
 
 
 def test_resume_continues_the_model_that_is_named(run, workflow):

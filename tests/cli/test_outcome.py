@@ -40,10 +40,20 @@ def test_a_full_disk_is_something_the_user_can_mend(capsys):
     ]
 
 
-def test_too_little_memory_is_something_the_user_can_mend(capsys):
-    """The exit code is 2, with a remedy."""
-    assert end_of(MemoryError()) == 2
-    assert "memory" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        SystemError("error return without exception set"),
+        ImportError("a.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_too_little_memory_is_something_the_user_can_mend(capsys, error):
+    """The exit code is 2, with a remedy, whatever words a library has for it."""
+    assert end_of(error) == 2
+    assert "not enough memory" in capsys.readouterr().err
 
 
 def test_a_fault_of_uvea_asks_for_a_report(capsys, monkeypatch):

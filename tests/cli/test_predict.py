@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from uvea.errors import ImageError
+from uvea.errors import ImageError, ShapeError
 from uvea.workflows.pipeline import PartlyDoneError
 
 
@@ -23,6 +23,7 @@ def test_every_image_that_failed_is_listed_and_the_exit_code_is_2(run, workflow)
         hint="mend them",
         written=[Path("o/a.png")] * 3,
         failures=[ImageError("b.png is empty", hint="copy it again"), ImageError("c.png is cut", hint="likewise")],
+        names=["b", "c"],
     )
     workflow("predict", predict_files=error)
     result = run("predict", "m", "a.tif", "--out", "o")
@@ -38,6 +39,21 @@ def test_every_image_that_failed_is_listed_and_the_exit_code_is_2(run, workflow)
     ]
 
 
+def test_images_that_failed_for_one_reason_are_one_error_that_names_them(run, workflow):
+    """Of twelve that failed alike, one is explained and eleven are named; one that failed otherwise has its own."""
+    alike = [ShapeError(f"c{number}.tif has 1 channel(s)", hint="name the axes") for number in range(12)]
+    failures = [*alike[:5], ImageError("d.tif is cut", hint="copy it again"), *alike[5:]]
+    names = [failure.problem.partition(".")[0] for failure in failures]
+    workflow("predict", predict_files=PartlyDoneError("13", hint="mend", written=[], failures=failures, names=names))
+    named = ", ".join(f"'c{number}'" for number in range(1, 12))
+    assert run("predict", "m", "a.tif", "--out", "o").stderr.splitlines()[:4] == [
+        f"c0.tif has 1 channel(s); and 11 more like it: {named}",
+        "  Try: name the axes",
+        "d.tif is cut",
+        "  Try: copy it again",
+    ]
+
+
 def test_what_is_done_behind_the_network_arrives(run, workflow):
     """Numbers, classes by name, and nothing of what was not said."""
     calls = workflow("predict", predict_files=[], decode_files=[])
@@ -46,12 +62,12 @@ def test_what_is_done_behind_the_network_arrives(run, workflow):
     )
     run("predict", "m", "a.tif", "--out", "o", "--largest-component", "none", "--fill-holes", "0")
     run("predict", "m", "a.tif", "--out", "o", "--keep-probabilities", "--outlines", "imagej,geojson")
-    run("decode", "m", "o", "--out", "p", "--gap", "0.1", "--foreground", "0.4", "--min-size", "30")
+    run("decode", "m", "o", "--out", "p", "--gap", "0.1", "--foreground", "0.4", "--min-size", "30", "--least", "0.3")
     assert [call["after"] for call in calls] == [
         {"largest": ("liver", "spleen"), "min_size": {"liver": 20, "spleen": 5}},
         {"largest": (), "fill_holes": 0},
         {},
-        {"gap": 0.1, "foreground": 0.4, "min_size": 30},
+        {"gap": 0.1, "foreground": 0.4, "min_size": 30, "least": 0.3},
     ]
     assert (calls[2]["keep_probabilities"], calls[2]["outlines"]) == (True, ("imagej", "geojson"))
 

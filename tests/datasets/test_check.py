@@ -94,12 +94,40 @@ def test_masks_without_image_are_named(tmp_path):
     assert "'typo.png'" in found.problem
 
 
+def test_a_skip_that_fits_nothing_is_a_warning(tmp_path):
+    """What should have been left out is still there."""
+    dataset = Dataset(root=tmp_path, cases=tuple(good(tmp_path)), layout="made by a test", unused_skips=("c4", "d*"))
+    found = only(check(dataset, survey(dataset, options=DataOptions())), "unused-skip")
+    assert (found.severity, found.problem) == ("warning", "--skip 'c4', 'd*' fit no image or mask")
+
+
 def test_a_mask_of_another_size_is_an_error_with_both_sizes(tmp_path):
     """The numbers say what happened: one row was lost."""
     odd = case(tmp_path, "odd", scene(9), MASK[:1])
     found = only(findings_of(tmp_path, *good(tmp_path), odd), "mask-size")
     assert (found.severity, found.files) == ("error", (*odd.images, odd.mask))
     assert "'odd'" in found.problem and "2×3" in found.problem and "1×3" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "hint"),
+    [
+        ((2, 5, 6), (5, 6), "if these are channels, not slices: --axes cyx"),
+        ((5, 6, 2), (5, 6), "if these are channels, not slices: --axes yxc"),
+        ((5, 6), (6, 5), "the mask is transposed"),
+        ((4, 5, 6), (6, 5, 4), "the mask is transposed"),
+        ((4, 5, 6), (4, 5, 5), "check that image and mask were exported from the same file"),
+    ],
+)
+def test_a_mask_of_another_size_comes_with_the_likely_reason(image, mask, hint):
+    """Channels that were taken for slices, and swapped axes, are told by the sizes."""
+    facts = CaseFacts(
+        name="a", shape=image, axes="zyx"[-len(image) :], channels=1, dtype="uint8", minimum=(0.0,), maximum=(9.0,),
+        mask_shape=mask, mask_values={0: 5, 1: 5}, mask_difference="sizes differ",
+    )  # fmt: skip
+    dataset = Dataset(root=Path(), cases=(Case(name="a", images=(Path("a"),), mask=Path("m")),), layout="")
+    found = check(dataset, Survey(facts=(facts,), labels=LabelMap(kind="values", values=(0, 1)), findings=()))
+    assert only(found, "mask-size", "few-cases").hint.startswith(hint)
 
 
 def volume(folder, name, seed, *, mask_spacing=None, spacing=(2.0, 1.0, 1.0), unit="mm"):
@@ -137,6 +165,18 @@ def test_a_spacing_that_will_not_be_resampled_is_no_warning(tmp_path):
     """Four per cent, which the plan takes for one spacing."""
     cases = [volume(tmp_path, "a", 1), volume(tmp_path, "b", 2), volume(tmp_path, "c", 3, spacing=(2.0, 1.0, 1.04))]
     assert findings_of(tmp_path, *cases) == ()
+
+
+def test_sheared_volumes_are_a_warning_with_file_and_angle(tmp_path):
+    """The series of a tilted gantry can be trained on, but its sizes are no distances."""
+    tilted = {"unit": "mm", "direction": ((1.0, 0.0, 0.0), (-0.6, 1.0, 0.0), (0.0, 0.0, 1.0))}
+    masks = [np.roll(np.stack([MASK, MASK]), shift) for shift in range(2)]
+    images = [np.stack([scene(2 * seed), scene(2 * seed + 1)], axis=1) for seed in range(2)]
+    straight = case(tmp_path, "straight", images[0], masks[0], axes="zyx", unit="mm")
+    slanted = case(tmp_path, "slanted", images[1], masks[1], axes="zyx", **tilted)
+    found = only([f for f in findings_of(tmp_path, straight, slanted) if f.kind == "sheared"], "sheared")
+    assert (found.severity, found.files) == ("warning", (*slanted.images, slanted.mask))
+    assert "'slanted' are 31.0 degrees off" in found.problem
 
 
 def test_microns_and_millimetres_are_compared_in_one_unit(tmp_path):
@@ -193,6 +233,39 @@ def test_a_mask_with_nothing_but_ignored_pixels_is_told_apart_from_an_empty_one(
     assert found[0].files[0].name == "x.png"
 
 
+def test_one_class_saved_with_two_values_is_told(tmp_path):
+    """It would be learned as two classes; where the user names them, they are two."""
+    cases = [case(tmp_path, f"g{i}", scene(i + 10), np.roll(MASK, i, axis=1) * (255 if i % 2 else 1)) for i in range(4)]
+    found = only(findings_of(tmp_path, *cases), "different-foregrounds")
+    assert (found.severity, found.problem) == (
+        "warning",
+        "no mask has both 1 and 255: 'g0', 'g2' use 1; 'g1', 'g3' use 255",
+    )
+    assert findings_of(tmp_path, *cases, label_names=("ground", "cell", "rim")) == ()
+    both = case(tmp_path, "both", scene(9), MASK * np.array([1, 1, 255], np.uint8))
+    assert findings_of(tmp_path, *cases, both) == ()
+
+
+def test_an_ignored_value_that_no_mask_has_is_told(tmp_path):
+    """Mostly a slip, and what was not annotated is learned as a class."""
+    found = only(findings_of(tmp_path, *good(tmp_path), ignore_value=300), "unused-ignore-value")
+    assert (found.severity, found.problem) == ("warning", "no mask has the ignored value 300; they have 0, 1")
+
+
+@pytest.mark.parametrize(("instances", "severity"), [(True, "error"), (False, "warning")])
+def test_negative_values_are_named_with_the_option_that_ignores_them(tmp_path, instances, severity):
+    """A training refuses them as numbers of objects; as classes the user can name them."""
+    masks = [np.where(one == 0, one, one + seed) for seed, one in enumerate([MASK.astype(np.int32)] * 3)]
+    for mask in masks:
+        mask[1, 0] = -1
+    cases = [case(tmp_path, f"g{i}", scene(i, dtype=np.int16), mask) for i, mask in enumerate(masks)]
+    found, *_ = findings_of(tmp_path, *cases, instances=instances)
+    assert (found.severity, found.kind, "(-1)" in found.problem) == (severity, "negative-value", True)
+    assert "--ignore-value -1" in found.hint
+    kinds = {one.kind for one in findings_of(tmp_path, *cases, instances=instances, ignore_value=-1)}
+    assert "negative-value" not in kinds
+
+
 def test_a_class_in_one_image_is_named(tmp_path):
     """A single stroke with a wrong brush makes a class."""
     slip = MASK.copy()
@@ -244,6 +317,8 @@ def test_probability_masks_are_an_error_with_a_value(tmp_path):
     found = only(findings_of(tmp_path, *good(tmp_path), soft), "fractional-mask")
     assert found.severity == "error"
     assert "such as 0.25 in 'soft'" in found.problem
+    near = findings_of(tmp_path, *good(tmp_path / "b"), case(tmp_path, "near", scene(8), MASK * 1.0025))
+    assert "such as 1.0025 in 'near'" in only(near, "fractional-mask").problem
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
@@ -252,6 +327,7 @@ def test_a_mask_with_infinity_is_an_error_and_no_crash(tmp_path, value):
     broken = case(tmp_path, "broken", scene(9), np.where(MASK > 0, value, 0).astype(np.float32))
     found = only(findings_of(tmp_path, *good(tmp_path), broken), "fractional-mask")
     assert f"such as {value} in 'broken'" in found.problem
+    assert found.hint.startswith("write a whole number in its place")
 
 
 def test_a_single_annotated_image_is_a_warning(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from uvea.datasets.case import DataOptions
 from uvea.datasets.discover import discover, find_images
 from uvea.datasets.table import read_table
-from uvea.errors import DatasetError
+from uvea.errors import DatasetError, ImageError
+from uvea.images import read
 
 
 def make(root: Path, *names: str) -> Path:
@@ -150,6 +151,58 @@ def test_names_that_share_only_a_number(tmp_path):
     assert refusal(tmp_path / "one").problem.startswith("no mask in")
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{}.tif", "{}_cp_masks.png"),
+        ("{}.tif", "{}.tif.png"),
+        ("{}.tif", "{}_cells.png"),
+        ("{}.tif", "Nuclei of {}.png"),
+        ("A{}.tif", "a{}.png"),
+        ("{}_training.tif", "{}_manual1.png"),
+    ],
+)
+def test_one_missing_mask_is_one_missing_mask(tmp_path, image, mask):
+    """Whatever the others are called, and whichever it is; "exp_" is no common text that could be taken off."""
+    names = ["exp_1", "exp_2", "exp_3", "control"]
+    for missing in names[-2:]:
+        root = tmp_path / missing
+        make(root, *(f"images/{image.format(name)}" for name in names))
+        make(root, *(f"masks/{mask.format(name)}" for name in names if name != missing))
+        if image == "{}_training.tif" and missing == "control":
+            assert "no mask" in refusal(root).problem
+            continue
+        for options in ({}, {"images": "images/*", "masks": "masks/*"}):
+            cases = discover(root, options=DataOptions(**options)).cases
+            assert [case.name for case in cases if case.mask is None] == [image.format(missing)[:-4].split("_train")[0]]
+            assert sum(case.mask is not None for case in cases) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["0", "1", "2", "3"], ["m1", "m2", "m3", "m4"]),
+        (["img0", "img1", "img2", "img3"], ["m1", "m2", "m3", "m4"]),
+        (["1", "2", "3", "4"], ["11", "12", "13", "14"]),
+        (["a", "b"], ["a_1", "a_2", "b_1"]),
+        (["a", "b", "c", "d"], ["a_x", "b_y", "c_z", "e"]),
+        (["a", "b"], ["a_x"]),
+    ],
+)
+def test_names_that_agree_by_chance_are_not_paired(tmp_path, images, masks):
+    """A number is not cut in two, a text is that of most masks, and a number in it may be that of an object."""
+    make(tmp_path, *(f"images/{name}.png" for name in images), *(f"masks/{name}.png" for name in masks))
+    assert refusal(tmp_path).problem.startswith("no mask in")
+
+
+def test_masks_of_cellpose_lie_beside_their_images(tmp_path):
+    """Its "_cp_masks" is one word, unless the image itself is called "_cp"."""
+    make(tmp_path / "a", "c0.tif", "c0_cp_masks.png", "c1.tif")
+    assert found(tmp_path / "a") == {"c0": "c0_cp_masks.png", "c1": None}
+    make(tmp_path / "b", "c0_cp.tif", "c0_cp_masks.png")
+    assert found(tmp_path / "b") == {"c0_cp": "c0_cp_masks.png"}
+
+
 def test_two_globs_pair_by_what_differs(tmp_path):
     """Files that both globs fit are masks."""
     make(tmp_path, "a.tif", "b.tif", "a_cells.tif", "b_cells.tif", "notes.txt")
@@ -165,6 +218,18 @@ def test_skip_leaves_files_out(tmp_path):
     """By name, by name without suffix, or by path; images and masks alike."""
     make(tmp_path, *(f"{role}/{n}.png" for role in ("images", "masks") for n in ("a", "b", "c", "d")))
     assert list(found(tmp_path, skip=("a", "b.p*", "*/c.png"))) == ["d"]
+
+
+def test_a_skip_that_fits_nothing_is_known(tmp_path):
+    """A name of a case, as it is reported, fits; one that is misspelt is said to fit nothing."""
+    make(tmp_path, *(f"p{p}/{role}/{n}.png" for role in ("images", "masks") for p in (1, 2) for n in ("a", "b")))
+    (tmp_path / "list.csv").write_text("image,mask\np1/images/a.png,p1/masks/a.png\np2/images/b.png,p2/masks/b.png\n")
+    options = DataOptions(images="*/images/*", masks="*/masks/*", skip=("p1/a", "c4", "*_x*"))
+    dataset = discover(tmp_path, options=options)
+    assert [case.name for case in dataset.cases] == ["p1/b", "p2/a", "p2/b"]
+    assert dataset.unused_skips == ("c4", "*_x*")
+    table = discover(tmp_path / "list.csv", options=DataOptions(skip=("a", "c4")))
+    assert (len(table.cases), table.unused_skips) == (1, ("c4",))
 
 
 @pytest.mark.parametrize(
@@ -196,6 +261,60 @@ def test_a_folder_too_high_or_too_low_gets_the_right_one_as_hint(tmp_path):
     assert str(tmp_path / "set1") in refusal(tmp_path / "set1/images").hint
     assert "no folder or table" in refusal(tmp_path / "nowhere").problem
     assert "neither a folder nor a CSV" in refusal(tmp_path / "set1/images/a.png").problem
+
+
+def test_datasets_in_a_folder_are_all_taken_by_the_globs_of_the_hint(tmp_path):
+    """As they stand there; each is a group then."""
+    make(tmp_path, *(f"exp {e}/{role}/c{n}.tif" for e in (0, 1, 2) for role in ("images", "masks") for n in (0, 1)))
+    error = refusal(tmp_path)
+    assert "has 3 in it: 'exp 0', 'exp 1', 'exp 2'" in error.problem
+    assert "--images '*/images/*.tif' --masks '*/masks/*.tif', or give one, " in error.hint
+    cases = discover(tmp_path, options=DataOptions(images="*/images/*.tif", masks="*/masks/*.tif")).cases
+    assert [(case.name, case.group) for case in cases[:3]] == [
+        ("exp 0/c0", "exp 0"),
+        ("exp 0/c1", "exp 0"),
+        ("exp 1/c0", "exp 1"),
+    ]
+    make(tmp_path / "odd", "a/images/1.tif", "a/masks/1.tif", "b/raw/2.tif", "b/gt/2.tif")
+    assert refusal(tmp_path / "odd").hint == f"give one of the datasets in it, such as '{tmp_path / 'odd' / 'a'}'"
+
+
+def test_one_mask_file_per_object_is_answered_with_what_to_do(tmp_path):
+    """From above, with globs, and from the folder of one image."""
+    make(tmp_path, *(f"id{i}/images/id{i}.png" for i in (0, 1)))
+    make(tmp_path, *(f"id{i}/masks/{i}{m}.png" for i in (0, 1) for m in "abc"))
+    for error in (
+        refusal(tmp_path),
+        refusal(tmp_path / "id0"),
+        refusal(tmp_path, images="*/images/*.png", masks="*/masks/*.png"),
+    ):
+        assert error.hint.startswith("one mask file per object: merge them into one mask")
+
+
+def test_dicom_is_answered_with_its_way_out(tmp_path):
+    """By suffix, or by the first bytes of files that have none; for images/ beside masks that can be read, too."""
+    make(tmp_path, "images/0.dcm", "masks/0.nii.gz")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "IM1").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "list.csv").write_text("image\nimages/0.dcm\n")
+    for source in (tmp_path / "images/0.dcm", tmp_path / "images", tmp_path / "images/*", tmp_path / "one/IM1"):
+        with pytest.raises(DatasetError, match="`dcm2niix -z y '"):
+            find_images([source])
+    for error in (refusal(tmp_path), refusal(tmp_path / "one"), refusal(tmp_path, images="images/*", masks="masks/*")):
+        assert "`dcm2niix -z y '" in error.hint
+    assert "no images were found" in refusal(tmp_path).problem
+    with pytest.raises(DatasetError, match=r"there: 1 file: 1 \.dcm"):
+        find_images([tmp_path / "images/x*.tif"])
+    with pytest.raises(ImageError, match=r"0\.dcm .*\n.*`dcm2niix -z y '"):
+        read(tmp_path / "images/0.dcm")
+
+
+def test_a_mistyped_glob_does_not_count_a_whole_disk(tmp_path, monkeypatch):
+    """Nor is it stopped by a folder that it has nothing to do with."""
+    make(tmp_path, *(f"{folder}/{n}.tif" for folder in "abc" for n in range(3)))
+    monkeypatch.setattr("uvea.datasets.discover.MOST_COUNTED", 4)
+    with pytest.raises(DatasetError, match=r"there: more than 4 files, such as \.tif"):
+        find_images([tmp_path / "x*.tif"])
 
 
 def test_images_beside_a_folder_of_masks(tmp_path):
@@ -310,17 +429,55 @@ def test_a_dataset_is_not_predicted_with_its_masks(tmp_path):
 def test_a_dataset_in_parts_is_not_predicted_with_its_masks_either(tmp_path):
     """train/ and val/ are no images, nor are the masks in them."""
     make(tmp_path, "train/images/a.png", "train/masks/a.png", "val/images/b.png", "val/masks/b.png")
-    with pytest.raises(DatasetError, match=f"the folder of the images, '{tmp_path / 'train' / 'images'}'"):
-        find_images([tmp_path])
-    with pytest.raises(DatasetError, match=f"the folder of the masks, '{tmp_path / 'train' / 'masks'}'"):
-        find_images([tmp_path], role="masks")
+    assert predicted_by_hint(tmp_path) == ["train/images/a", "val/images/b"]
+    assert predicted_by_hint(tmp_path, role="masks") == ["train/masks/a", "val/masks/b"]
+
+
+def predicted_by_hint(source: Path, **options: object) -> list[str]:
+    """What is predicted where the source is refused, and what its hint names is given in its place."""
+    with pytest.raises(DatasetError, match="holds images and masks") as caught:
+        find_images([source], **options)
+    return [name for name, _ in find_images([caught.value.hint.split("'")[1]])]
+
+
+def test_datasets_below_a_folder_are_not_predicted_with_their_masks_either(tmp_path):
+    """However deep; images beside masks/ count where they have masks of their names, other folders are images."""
+    make(tmp_path / "a", *(f"x/e {e}/{role}/c{e}.tif" for e in (0, 1) for role in ("images", "masks")))
+    assert predicted_by_hint(tmp_path / "a") == ["e 0/images/c0", "e 1/images/c1"]
+    make(tmp_path / "b", "p/raw/a.tif", "p/gt/a.tif")
+    assert predicted_by_hint(tmp_path / "b") == ["a"]
+    make(tmp_path / "c", *(f"{part}_{role}/{part}.tif" for part in ("train", "val") for role in ("images", "masks")))
+    assert predicted_by_hint(tmp_path / "c") == ["train"]
+    make(tmp_path / "d", "a.tif", "b.tif", "masks/a.png")
+    assert predicted_by_hint(tmp_path / "d") == ["a", "b"]
+    make(tmp_path / "e", "a.tif", "manual/b.tif")
+    assert [name for name, _ in find_images([tmp_path / "e"])] == ["a", "manual/b"]
+
+
+def test_masks_in_derivatives_belong_to_images_elsewhere(tmp_path):
+    """As BIDS has it: they are trained with, and never predicted."""
+    for n in (1, 2):
+        make(tmp_path, f"sub-{n}/anat/sub-{n}_T1w.nii", f"derivatives/labels/sub-{n}/anat/sub-{n}_T1w_seg.nii")
+    images = [f"sub-{n}/anat/sub-{n}_T1w" for n in (1, 2)]
+    assert list(found(tmp_path)) == images
+    assert {case.group for case in discover(tmp_path).cases} == {"sub-1", "sub-2"}
+    assert predicted_by_hint(tmp_path) == images
+    assert [name.split("/")[0] for name, _ in find_images([tmp_path], role="masks")] == ["derivatives"] * 2
+
+
+def test_names_that_come_again_in_other_folders_are_images_all_the_same(tmp_path):
+    """A mask has a word more than its image; a word alone is no name."""
+    make(tmp_path, "day1/x.tif", "day2/x.tif", "p1/image.tif", "p2/seg.tif")
+    assert len(find_images([tmp_path])) == 4
+    assert "no masks were found" in refusal(tmp_path).problem
 
 
 def test_images_with_masks_beside_them_are_not_predicted_with_their_masks(tmp_path):
     """A mask of a mask would be taken for a result; a glob says that all files are meant."""
     make(tmp_path, "a.tif", "a_mask.png", "b.tif", "b_mask.png")
-    with pytest.raises(DatasetError, match=r"images and masks side by side, such as 'a_mask\.png'\n.*a\.tif'; or "):
+    with pytest.raises(DatasetError, match=r"images and masks side by side, such as 'a_mask\.png'\n.*; or if all"):
         find_images([tmp_path])
+    assert predicted_by_hint(tmp_path) == ["a", "b"]
     assert [name for name, _ in find_images([str(tmp_path / "*")])] == ["a", "a_mask", "b", "b_mask"]
     assert [name for name, _ in find_images([tmp_path], role="masks")] == ["a_mask", "b_mask"]
 

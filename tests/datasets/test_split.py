@@ -288,6 +288,18 @@ def test_visits_of_a_patient_stay_together_with_all_their_endings():
         assert {name[:3] for name in made.train}.isdisjoint(name[:3] for name in made.val)
 
 
+@pytest.mark.parametrize("consecutive", [False, True])
+@pytest.mark.parametrize(
+    "visits",
+    [("20190312", "20200618", "baseline"), ("20190312", "baseline"), ("pre", "post", "02"), ("1", "2_late", "scan")],
+)
+def test_visits_with_dates_and_words_are_of_one_patient(visits, consecutive):
+    """Also where the dates of a patient look alike, as slices do: no stack goes through all patients then."""
+    names = [f"PAT{patient:03d}_{visit}" for patient in range(4) for visit in visits]
+    for fold in folds(cases(*names), 4, consecutive=consecutive):
+        assert {name[:6] for name in fold.train}.isdisjoint(name[:6] for name in fold.val)
+
+
 def test_a_slice_is_known_by_its_number_wherever_that_is():
     """A channel or a size behind it is no slice; and all channels and tiles of a stack are one unit."""
     one = cases(*(f"vol1_slice_{number:03d}_512x512" for number in range(10)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from uvea.errors import ImageError
 from uvea.images import Image, read, write
+from uvea.images.image import shear_degrees
 
 VOLUME = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)  # (x, y, z), as nibabel has it
 
@@ -71,6 +72,33 @@ def test_a_mask_lies_on_its_image_for_whoever_prefers_the_other_form(codes, tmp_
     for form in ("get_sform", "get_qform"):
         np.testing.assert_array_equal(getattr(headers[1], form)(), getattr(headers[0], form)())
     assert (int(headers[1]["sform_code"]), int(headers[1]["qform_code"])) == codes
+
+
+@pytest.mark.parametrize("unit", ["meter", "mm", "micron", "unknown"])
+@pytest.mark.parametrize("version", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("pixels", [VOLUME, VOLUME[..., 0], VOLUME[..., :1], VOLUME[..., None]])
+def test_a_mask_has_the_words_of_its_image(pixels, version, unit, tmp_path):
+    """Version, units of space and time, axes and codes; so every program finds it where the image is."""
+    file = version(pixels, AFFINES["oblique"] / [[1], [1], [1], [3]] * 3)
+    file.header.set_xyzt_units(unit, "msec")
+    nibabel.save(file, tmp_path / "image.nii")
+    image = read(tmp_path / "image.nii")
+    write(tmp_path / "mask.nii", image.with_array((image.array > 50).astype(np.uint8)))
+    before, mask = (nibabel.load(tmp_path / name) for name in ("image.nii", "mask.nii"))
+    assert mask.shape == before.shape[:3]
+    np.testing.assert_array_equal(mask.affine, before.affine)
+    for name in ("sizeof_hdr", "xyzt_units", "qform_code", "sform_code"):
+        assert mask.header[name] == before.header[name]
+    again = read(tmp_path / "mask.nii")
+    assert (again.spacing, again.unit, again.plane) == (image.spacing, image.unit, image.plane)
+
+
+def test_the_shear_of_a_tilted_gantry_is_told_in_degrees(tmp_path):
+    """2.5 mm to the back for each 5 mm up: arctan 0.5. Rotations have none."""
+    tilted = affine([[0.5, 0, 0], [0, 0.5, 2.5], [0, 0, 5]])
+    for name, matrix, degrees in (("a", tilted, 26.565), ("b", AFFINES["oblique"], 0.0)):
+        nibabel.save(nibabel.Nifti1Image(VOLUME, matrix), tmp_path / f"{name}.nii")
+        assert shear_degrees(read(tmp_path / f"{name}.nii").direction) == pytest.approx(degrees, abs=1e-3)
 
 
 def test_an_image_that_was_moved_is_written_where_it_is(tmp_path):

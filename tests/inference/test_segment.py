@@ -28,6 +28,7 @@ from uvea.inference.sliding_window import labels_of
 from uvea.inference.source import Source, source_of
 from uvea.models.settle import settler
 from uvea.models.unet import UNet
+from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.plan import Plan
 
 ENGINE = Engine(device=torch.device("cpu"), channels_last=False)
@@ -48,6 +49,7 @@ def plan_for(**changes):
         "strides": (),
         "norm": "batch",
         "mirror_axes": (),
+        "fingerprint": Fingerprint.unmeasured(channels=1, shape=(8, 8)),
     }
     return Plan.model_construct(**{**settings, **changes})
 
@@ -235,6 +237,34 @@ def masks_of(networks, image, plan, **settings):
 
 
 LABELS = LabelMap(kind="values", values=(0, 70))
+
+
+@pytest.mark.parametrize("spacing", [None, (1.0, 0.5, 0.5)])
+def test_what_is_found_in_a_volume_lies_as_its_file_does(rng, spacing):
+    """A network that sees where the head is finds the same whichever way a volume is stored; in 3D, and resampled."""
+    seen = Fingerprint.unmeasured(channels=1, shape=(8, 8)).model_copy(update={"orientation": "RAS"})
+    plan = plan_for(dims=3, spacing=spacing, unit="mm", fingerprint=seen, labels=LABELS)
+    straight = Image(
+        array=rng.normal(size=(1, 5, 6, 7)).astype(np.float32), axes="zyx", spacing=(2.0, 1.0, 1.0), unit="mm",
+        direction=((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)), oriented=True,
+    )  # fmt: skip
+    # Columns first, from the right.
+    turned = replace(
+        straight, array=np.flip(np.transpose(straight.array, (0, 3, 1, 2)), 1), spacing=(1.0, 2.0, 1.0),
+        direction=((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0)),
+    )  # fmt: skip
+
+    def downwards(pieces):
+        return torch.cat((torch.zeros_like(pieces), pieces - torch.roll(pieces, 1, dims=2)), 1)
+
+    wanted = segment([downwards], straight, plan, engine=ENGINE).numpy()
+    found = segment([downwards], turned, plan, engine=ENGINE).numpy()
+    assert found.shape == (2, 7, 5, 6)
+    assert np.array_equal(np.transpose(np.flip(found, 1), (0, 2, 3, 1)), wanted)
+    source = source_of(turned, plan, where="a")
+    both = segment_source([downwards], source, plan, shape=turned.shape, engine=ENGINE, classes=True)
+    assert np.array_equal(np.transpose(np.flip(both.mask, 1), (0, 2, 3, 1))[0] > 0, wanted[1] > 0.5)
+    assert both.classes.shape == turned.shape
 
 
 @pytest.mark.parametrize("spacing", [None, (2.0, 1.0), (0.4, 0.7)])

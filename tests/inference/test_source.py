@@ -10,6 +10,7 @@ from uvea.errors import ImageError
 from uvea.images.image import Image
 from uvea.inference import source as module
 from uvea.inference.source import Source, source_of
+from uvea.plan.fingerprint import Fingerprint
 from uvea.plan.plan import Plan
 from uvea.plan.prepare import prepare_image
 
@@ -26,6 +27,7 @@ KINDS = [
 def plan_for(how=KINDS[0], **changes):
     """What reading needs of a plan."""
     settings = {"dims": 2, "channels": 1, "colour": False, "spacing": None, "unit": "px", "patch": (8, 8)}
+    settings["fingerprint"] = Fingerprint.unmeasured(channels=1, shape=(8, 8))
     count = changes.get("channels", 1)
     return Plan.model_construct(**{**settings, "normalization": (how,) * count, **changes})
 

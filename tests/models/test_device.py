@@ -111,6 +111,15 @@ def test_the_limit_of_a_container_counts(tmp_path):
     assert module._free_memory_bytes(tmp_path, meminfo) == 500
 
 
+def test_a_limit_on_addresses_counts_as_memory(tmp_path):
+    """4,000 allowed, 3 kB taken; without a limit the system's memory counts."""
+    (tmp_path / "meminfo").write_text("MemAvailable: 8 kB\n")
+    (tmp_path / "status").write_text("VmPeak: 9 kB\nVmSize:        3 kB\n")
+    for limit, free in (("unlimited", 8192), ("4000", 928)):
+        (tmp_path / "limits").write_text(f"Max address space         {limit:<20} unlimited            bytes\n")
+        assert module._free_memory_bytes(tmp_path, tmp_path / "meminfo", tmp_path) == free
+
+
 def test_the_share_of_a_container_limits_the_cores(tmp_path):
     """Half a core is one core; "max" is no limit."""
     free = module._cores(tmp_path)

@@ -153,6 +153,21 @@ def test_a_speck_in_a_hole_goes_with_the_hole():
     assert (decode(targets(ids), Decoding(min_size=8)) > 0).sum() == 56 - 2
 
 
+def test_what_counts_is_the_size_of_an_object_with_its_hole():
+    """A ring of 24 pixels around 25 is an object of 49, in blocks as well; without its hole it has 24."""
+    ids = np.zeros((11, 11), np.int32)
+    ids[2:9, 2:9] = 1
+    ids[3:8, 3:8] = 0
+    maps, out = targets(ids), np.zeros(ids.shape, np.int32)
+    for settings_, size in (
+        (Decoding(min_size=49), 49),
+        (Decoding(min_size=50), 0),
+        (Decoding(min_size=25, fill_holes=False), 0),
+    ):
+        decode_blocks(lambda part: maps[(slice(None), *part)], ids.shape, settings_, out=out, block=(4, 4))
+        assert (decode(maps, settings_) > 0).sum() == (out > 0).sum() == size
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -253,6 +268,20 @@ def test_the_search_finds_the_settings_that_the_maps_were_made_for():
     assert len({trial.settings for trial in trials}) == len(trials)
 
 
+def test_the_search_counts_pixels_of_one_size():
+    """An object of 16 pixels and a speck of 4, once more with pixels twice as wide: both specks go at once."""
+    fine, coarse = np.zeros((2, 12, 12), np.int32)
+    fine[1:5, 1:5], fine[8:10, 8:10], coarse[1:3, 1:3], coarse[6, 6] = 1, 2, 1, 2
+    sizes = []
+
+    def score(found):
+        sizes.append([int((ids > 0).sum()) for ids in found])
+        return -sum(sizes[-1])
+
+    best, _ = tune([targets(fine), targets(coarse)], score, shares=[1, 4], min_sizes=(0, 8), foregrounds=(0.5,))
+    assert best.min_size == 8 and sizes[0] == [20, 5] and [16, 4] in sizes
+
+
 def test_nothing_gives_no_objects():
     """Empty maps, and maps without a pixel, decode to background."""
     assert decode(np.zeros((3, 5, 6)), Decoding()).tolist() == np.zeros((5, 6)).tolist()
@@ -260,6 +289,18 @@ def test_nothing_gives_no_objects():
     out = np.ones((5, 6), np.int32)
     assert decode_blocks(lambda part: np.zeros((3, 5, 6)), (5, 6), Decoding(), out=out) == 0
     assert (out == 0).all()
+    assert decode_blocks(lambda part: np.zeros((3, 0, 6)), (0, 6), Decoding(), out=out[:0]) == 0
+
+
+def test_numbers_that_do_not_fit_are_refused_before_any_is_written():
+    """288 single pixels in 8 bits."""
+    ids = np.zeros((32, 36), np.int32)
+    ids[::2, ::2] = 1
+    maps, out = targets(ids), np.zeros(ids.shape, np.uint8)
+    with pytest.raises(ShapeError, match="288 objects do not fit into an array of uint8\n.*uint32"):
+        decode_blocks(lambda part: maps[(slice(None), *part)], ids.shape, Decoding(), out=out)
+    assert not out.any()
+    assert decode_blocks(lambda p: maps[(slice(None), *p)], ids.shape, Decoding(), out=out.astype(np.uint16)) == 288
 
 
 def test_maps_and_blocks_that_do_not_fit_are_refused():
@@ -274,8 +315,9 @@ def test_maps_and_blocks_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("wrong", [{"foreground": 1.5}, {"gap": -0.1}, {"least": 2}, {"min_size": -1}])
 def test_settings_out_of_range_are_refused(wrong):
-    """By name and value."""
-    with pytest.raises(PlanError, match=f"{next(iter(wrong))} {next(iter(wrong.values()))}"):
+    """By name and value, and with what it has to be."""
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(PlanError, match=f"{name} {value} .* has to be (from 0 to 1|0 or more)\n"):
         Decoding(**wrong)
 
 

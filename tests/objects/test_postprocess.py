@@ -31,6 +31,16 @@ def test_small_components_become_background():
     assert clean(ROW, {2: Cleaning(min_size=2)}).tolist() == [[1, 1, 1, 0, 1, 2, 2, 0, 1, 1, -1, 0]]
 
 
+def test_sizes_are_those_of_the_pixels_that_they_were_found_on():
+    """A component of 3 pixels of four each, and a hole of one, in an image of pixels twice as wide."""
+    large = np.ones((1, 3), np.int16)
+    assert clean(large, {1: Cleaning(min_size=12)}, share=4).all()
+    assert not clean(large, {1: Cleaning(min_size=16)}, share=4).any()
+    ring = np.ones((3, 3), np.int16)
+    ring[1, 1] = 0
+    assert [clean(ring, {1: Cleaning(fill_holes=n)}, share=4).sum() for n in (1, 4)] == [8, 9]
+
+
 def test_components_hang_together_at_corners():
     """Two pixels that meet at a corner are one component."""
     diagonal = np.eye(2, dtype=np.int16)
@@ -72,6 +82,12 @@ def test_a_hole_in_one_slice_is_open_in_a_volume():
     assert (clean(volume, {1: Cleaning(fill_holes=5)}) == 1).all()
     volume[0, 1, 1] = 0
     assert (clean(volume, {1: Cleaning(fill_holes=5)}) == volume).all()
+
+
+def test_an_empty_mask_stays_empty():
+    """Without a row, or without a frame."""
+    for shape, timed in (((0, 5), False), ((0, 5, 5), True)):
+        assert clean(np.zeros(shape, np.int16), {1: Cleaning(fill_holes=5)}, timed=timed).shape == shape
 
 
 @settings(max_examples=50, deadline=None)
@@ -133,6 +149,24 @@ def test_a_gain_that_may_be_chance_is_not_accepted():
     assert max(one.gain for one in choice.tried) > 0.002
     assert choice.cleanings == {} and not any(one.accepted for one in choice.tried)
     assert "none of 12" in choice.reason
+
+
+def test_a_few_gains_that_chance_may_give_are_not_accepted():
+    """Twelve trials on five cases: 2.7 standard errors come by chance, 8 do not."""
+    mask = np.array([[1, 1, 1, 0, 1]])
+    for gains, accepted in (((0.01, 0.02, 0, 0.03, 0.01), False), ((0.02, 0.025, 0.03, 0.02, 0.015), True)):
+        cases = [(np.full_like(mask, number), mask) for number in range(5)]
+        choice = choose_postprocessing(
+            cases, lambda truth, found, label, gains=gains: gains[truth[0, 0]] * (found.sum() == 3), classes=2
+        )
+        assert choice.tried[0].gain > 2 * choice.tried[0].error
+        assert bool(choice.cleanings) == accepted
+
+
+def test_sizes_are_tried_in_the_pixels_of_each_case():
+    """Two pixels that are four times as large as those of the cases are eight: more than a speck of four."""
+    trials = choose_postprocessing(specks(0, 8), dice, classes=2, shares=[1 / 4] * 8, min_sizes=(2,)).tried
+    assert [one.score == 1 for one in trials if one.cleaning == Cleaning(min_size=2)] == [True]
 
 
 def test_slices_of_one_patient_count_once():

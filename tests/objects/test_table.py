@@ -8,7 +8,7 @@ import pytest
 
 from uvea.errors import ShapeError
 from uvea.objects import table
-from uvea.objects.table import as_csv, measure
+from uvea.objects.table import as_csv, measure, measurements
 
 IDS = np.array([[1, 1, 0, 0], [1, 1, 0, 9], [0, 0, 0, 9]])
 
@@ -68,7 +68,7 @@ def test_the_table_as_text_names_units_and_classes():
     found = measure(IDS, image=IDS[None], probabilities=probabilities, spacing=(2, 0.5), unit="um")
     lines = list(csv.DictReader(io.StringIO(as_csv(found, names=("background", "live", "dead")))))
     assert list(lines[0]) == [
-        *("id", "class", "y [um]", "x [um]", "pixels", "area [um²]", "diameter [um]", "at border"),
+        *("id", "class", "y [um]", "x [um]", "pixels", "area [um^2]", "diameter [um]", "at border"),
         *("mean of channel 1", "score"),
     ]
     assert [line["class"] for line in lines] == ["live", "dead"]
@@ -88,6 +88,19 @@ def test_an_image_without_objects_has_a_header_only():
     found = measure(np.zeros((3, 4), int), image=np.ones((1, 3, 4)), probabilities=np.ones((2, 3, 4)))
     assert len(found.ids) == 0 and found.intensity.shape == (0, 1)
     assert as_csv(found).count("\n") == 1
+    some = measure(IDS, image=np.ones((1, 3, 4)), probabilities=np.ones((2, 3, 4)))
+    assert as_csv(found) == as_csv(some).splitlines(keepends=True)[0]
+
+
+def test_measurements_are_those_of_the_table_in_ascii_names():
+    """Excel reads a header of other letters wrongly; a program finds the same names in both."""
+    found = measure(IDS, image=IDS[None], probabilities=np.ones((2, 3, 4)), spacing=(2, 0.3), unit="um")
+    lines = list(csv.DictReader(io.StringIO(as_csv(found))))
+    numbers = measurements(found)[9]
+    assert list(numbers) == ["area [um^2]", "diameter [um]", "mean of channel 1", "score"]
+    assert {name: float(lines[1][name]) for name in numbers} == numbers
+    volume = as_csv(measure(IDS[None], unit="mm"))
+    assert "volume [mm^3]" in volume and volume.isascii()
 
 
 def test_arrays_of_other_sizes_are_refused():

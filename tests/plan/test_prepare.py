@@ -6,7 +6,7 @@ import pytest
 from uvea.arrays.labels import classes_of
 from uvea.errors import DatasetError, ImageError, ShapeError
 from uvea.images import Image
-from uvea.plan.prepare import encode_mask, encode_truth, grid_of, prepare_image, prepare_mask
+from uvea.plan.prepare import encode_mask, encode_truth, grid_of, pixel_share, prepare_image, prepare_mask
 
 
 def gray(*shape, axes="yx", **geometry) -> Image:
@@ -83,6 +83,17 @@ def test_images_in_another_unit_are_left_as_they_are(plan):
     stack = gray(8, 40, 60, axes="zyx", spacing=(3.0, 0.5, 0.5))  # proportions, as in TIFF without a unit
     assert grid_of(stack, plan({"spacing": "6,1,1"}, axes="zyx")) == (8, 40, 60)
     assert grid_of(gray(30, 40, unit="mm", spacing=(0.001, 0.004)), plan({"spacing": "2,2"}, unit="um")) == (15, 80)
+
+
+def test_pixels_are_counted_at_the_spacing_of_the_plan_where_images_are_brought_to_it(plan):
+    """One of 1×1 µm is four of 0.5×0.5; a hundredth of rounding, or another kind of unit, changes nothing."""
+    fine = plan({"spacing": "0.5,0.5"}, unit="um")
+    assert pixel_share("yx", (1.0, 1.0), "um", fine) == 4
+    assert pixel_share("yx", (0.001, 0.00025), "mm", fine) == pytest.approx(1)
+    assert pixel_share("yx", (0.504, 0.5), "um", fine) == 1
+    assert pixel_share("yx", (1.0, 1.0), "px", fine) == pixel_share("yx", (9.0, 9.0), "um", plan(unit="um")) == 1
+    assert pixel_share("zyx", (7.0, 1.0, 1.0), "um", fine) == 4  # slices stay as they are
+    assert pixel_share("zyx", (3.0, 0.5, 0.5), "px", plan({"spacing": "3,1,1"}, axes="zyx")) == 2
 
 
 def test_a_mask_lands_on_the_grid_of_its_image_and_stays_labels(plan):

@@ -435,6 +435,12 @@ def test_images_that_are_hardly_seen_again_are_augmented_less_often(plan):
     assert plan(cases=1000, accelerator=16).augment_chance == 1
 
 
+def test_how_often_images_are_seen_is_said_of_those_trained_on(plan):
+    """Those that validate are counted among the patches, and never seen."""
+    said = plan(cases=20).reasons["augment_chance"]
+    assert "patches cover all images, and each trained on is seen about" in said and "times or more" in said
+
+
 def test_a_training_ends_on_images_as_they_are(plan):
     """The last tenth of the steps; less where images would be seen more than eight times; none if the user wants."""
     assert plan(cases=1000).clean_finish == 0.1
@@ -462,6 +468,7 @@ def test_masks_that_number_their_objects_make_an_object_model(plan):
     assert (made.activation, made.norm, made.start) == ("leaky_relu", "instance", "objects-2")
     assert (made.patch, made.batch) == ((128, 128), 8)
     assert made.border_weight == 0 and made.decoding == Decoding(min_size=20)
+    assert plan({"spacing": "2,2"}, instances=True, object_size=400.0).decoding == Decoding(min_size=5)
     assert "number their objects" in made.reasons["task"]
     plain = plan({"task": "semantic"}, instances=True)
     assert (plain.task, plain.outputs, plain.decoding) == ("semantic", 2, None)

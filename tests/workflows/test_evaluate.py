@@ -574,6 +574,17 @@ def test_a_case_without_pixel_size_among_others_has_no_distances(tmp_path):
     assert scores.summary.warnings[0].endswith("no pixel size in mm: 'b'")
 
 
+def test_sheared_volumes_have_no_distances(tmp_path):
+    """The sizes of their pixels are no lengths at right angles: ten per cent too far would be said without a word."""
+    tilted = {"direction": ((1.0, 0.0, 0.0), (-0.6, 1.0, 0.0), (0.0, 0.0, 1.0)), "spacing": (2.0, 1.0, 1.0)}
+    for folder in "rp":
+        save(tmp_path / folder / "a.nii.gz", np.ones((2, 3, 3)), axes="zyx", unit="mm", **tilted)
+    scores = evaluate(tmp_path / "p", tmp_path / "r", label_names={0: "background", 1: "organ"})
+    assert scores.rows[1]["dice"] == 1.0 and not {"hd", "volume_reference"} & scores.rows[1].values.keys()
+    said = scores.summary.warnings[0]
+    assert "31.0 degrees off a right angle: 'a'" in said and "resample both masks" in said
+
+
 def test_distances_can_be_left_out(folders):
     """They take most of the time."""
     scores = evaluate(*folders, distances=False)

@@ -159,7 +159,7 @@ def test_pixels_of_another_size_than_those_of_the_training_are_warned_of(volume_
     for name, unit, scale in (("half", "mm", 0.5), ("same", "mm", 1.01), ("other", "um", 1000.0)):
         spacing = tuple(size * scale for size in (2.0, 1.0, 1.0))
         array = rng.random((1, 8, 16, 16)).astype(np.float32)
-        write(tmp_path / f"{name}.tif", Image(array=array, axes="zyx", spacing=spacing, unit=unit))
+        write(tmp_path / f"{name}.nii", Image(array=array, axes="zyx", spacing=spacing, unit=unit))
     predict_files(volume_model, tmp_path, out=tmp_path / "out", listen=told.append)
     (said,) = [event.text for event in told if isinstance(event, Message) and event.level == "warning"]
     assert said.startswith("half has pixels of 1×0.5×0.5 mm, training images of 2×1×1 mm: it is not resampled")
@@ -261,6 +261,16 @@ def test_a_file_can_be_read_with_other_axes(gray_model, rng, tmp_path):
     assert read(mask).shape == (4, 16, 17)
 
 
+def test_axes_that_the_training_was_given_are_in_the_way_out(gray_model, rng, tmp_path):
+    """Where they are missing and the channels do not fit."""
+    model = copy_of(gray_model, tmp_path / "m")
+    facts = model / "run" / "run.json"
+    facts.write_text(facts.read_text().replace('"axes": null', '"axes": "cyx"'))
+    path = save(tmp_path / "a.npy", rng.random((2, 16, 17)))
+    with pytest.raises(ShapeError, match=r"2 channel\(s\), .*trained on 1\n.*give --axes cyx, as in the training"):
+        predict_files(model, path, out=tmp_path / "out")
+
+
 def test_a_training_that_has_not_ended_is_said(gray_model, gray_data, tmp_path):
     """Its weights may be used, and nobody should take them for the final ones."""
     copy = tmp_path / "m"
@@ -295,8 +305,19 @@ def test_an_image_without_a_pixel_size_is_warned_of(volume_model, rng, tmp_path)
     path = save(tmp_path / "a.tif", rng.integers(0, 99, (1, 9, 16, 17), dtype=np.uint8))
     events = []
     predict_files(model, path, out=tmp_path / "out", listen=events.append)
-    (text,) = [event.text for event in events if isinstance(event, Message)]
-    assert "2×1×1 mm" in text
+    size, orientation = [event.text for event in events if isinstance(event, Message)]
+    assert "2×1×1 mm" in size and orientation.startswith("a does not say how it lies in space: it is taken to be LPS")
+
+
+def test_what_is_said_of_one_image_is_said_once_more_for_all_others(volume_model, rng, tmp_path):
+    """Three volumes without an orientation give two warnings."""
+    for name in "abc":
+        array = rng.random((1, 8, 16, 16)).astype(np.float32)
+        write(tmp_path / f"{name}.tif", Image(array=array, axes="zyx", spacing=(2.0, 1.0, 1.0), unit="mm"))
+    told = []
+    predict_files(volume_model, tmp_path, out=tmp_path / "out", listen=told.append)
+    one, rest = [event.text for event in told if isinstance(event, Message) and event.level == "warning"]
+    assert one.startswith("a does not say") and rest.startswith("so it is with 'b', 'c': each does not say")
 
 
 # What must never happen
@@ -330,6 +351,16 @@ def test_an_image_is_never_replaced_by_its_mask(gray_model, gray, tmp_path, over
         with pytest.raises(OutputError, match="would replace its image"):
             predict_files(gray_model, path, out=out, overwrite=overwrite)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", [{"overwrite": True}, {"resume": True}, {}])
+def test_masks_that_the_model_was_trained_on_are_never_replaced(gray_model, gray_data, tmp_path, monkeypatch, how):
+    """Drawn by hand, perhaps, and under the names of the predictions; another folder in the data may be written to."""
+    monkeypatch.setattr(workflow, "read", never)
+    (tmp_path / "link").symlink_to(gray_data)
+    for data in (gray_data, tmp_path / "link"):
+        with pytest.raises(OutputError, match=r"case0.png is of the data that the model was trained on \(and 5 more\)"):
+            predict_files(gray_model, gray_data / "images", out=data / "masks", **how)
 
 
 def test_a_mask_never_replaces_the_probabilities_of_another(gray_model, gray, tmp_path, monkeypatch):

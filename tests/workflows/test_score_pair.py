@@ -86,6 +86,15 @@ def test_a_mask_has_no_threshold_of_membranes(tmp_path):
         assert (found.fixed.v_rand, found.scores[0].v_info) == (1.0, 1.0)
 
 
+def test_nearly_whole_numbers_are_scored_as_the_numbers_that_they_are(tmp_path):
+    """As in a training; in the reference and in the prediction."""
+    np.save(tmp_path / "m.npy", np.array([[0, 1.0000153]], np.float32))
+    pair = Pair(case="m", reference=tmp_path / "m.npy", prediction=tmp_path / "m.npy")
+    assert look(Question(pair=pair, marks=True)).values == {0: 1, 1: 1}
+    found = load(pair, Measures(labels=BINARY))
+    assert found.reference.tolist() == found.prediction.tolist() == [[0, 1]]
+
+
 def test_values_that_are_no_probabilities_or_no_labels_are_named(tmp_path):
     """NaN in a map, infinity in a mask of floats."""
     write(tmp_path / "r.npy", Image(array=np.array([[[0, 1]]], np.uint8), axes="yx"))

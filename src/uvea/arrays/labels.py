@@ -37,6 +37,9 @@ MANY_VALUES = 5
 VERY_MANY_VALUES = 20
 """More values than most sets of classes have."""
 
+NEARLY_WHOLE = 1e-3
+"""Values of masks that are all this close to whole numbers are whole, see `made_whole`."""
+
 FEW_MASKS = 6
 """Up to here, three different numbers of objects are as many as can be expected: each is in two masks, on average."""
 
@@ -210,7 +213,18 @@ class LabelMap(BaseModel):
 
     def _encode_objects(self, mask: NDArray[np.generic], where: str) -> NDArray[np.int16]:
         if mask.dtype.kind == "f" and not np.isfinite(mask).all():
-            raise DatasetError(f"{where} has NaN or infinite values", hint="save masks as whole numbers")
+            raise DatasetError(f"{where} has NaN or infinite values", hint=way_to_whole_numbers(np.nan))
+        if mask.dtype.kind in "if" and mask.min(initial=0) < 0:
+            wrong = np.less(mask, 0) & (mask != self.values[0])
+            if self.ignore is not None:
+                wrong &= mask != self.ignore
+            if wrong.any():
+                found = np.unique(mask[wrong]).tolist()
+                raise DatasetError(
+                    f"{where} has negative values, which are no numbers of objects: {_listed(found)}",
+                    hint=f"if nobody annotated these pixels, name their value with --ignore-value {found[-1]:g}; "
+                    "else use 0 for background and numbers from 1",
+                )
         labels: NDArray[np.int16] = (mask != self.values[0]).any(axis=0).astype(np.int16)
         if self.ignore is not None:
             labels[(mask == self.ignore).all(axis=0)] = IGNORE
@@ -247,11 +261,12 @@ def decide_labels(
     A set of organs fails the last point: all masks have the same values, or lack one in the middle. So do layers, of
     which the last one or two may be out of view.
 
-    Masks that were compressed or smoothed have values that exist only on the rims of objects: three or more
-    rare values (under 1 % of pixels each) in pieces of less than SPECK pixels on average. They are refused. In
-    lossy files three rare values are enough, or two values closer than LOSS. Dots are as small: values are no rims
-    where `names` has each of them, or where they are fewer than VERY_MANY_VALUES and 0, 1, 2, … without a gap,
-    because rims lie between the values of objects, which would be far apart. In lossy files only `names` can tell.
+    Masks that were compressed, smoothed or drawn over an image have values that exist only in specks, mostly on the
+    rims of objects: three or more rare values (under 1 % of pixels each) in pieces of less than SPECK pixels on
+    average. They are refused. In lossy files three rare values are enough, or two values closer than LOSS. Dots are as
+    small: values are no rims where `names` has each of them, or where they are fewer than VERY_MANY_VALUES and
+    0, 1, 2, … without a gap, because rims lie between the values of objects, which would be far apart. In lossy files
+    only `names` can tell.
 
     Args:
         cases: pixels per value, one mapping per mask; colours as (red, green, blue).
@@ -274,19 +289,22 @@ def decide_labels(
     if broken:
         raise DatasetError(
             f"masks have values that are not whole numbers: {_listed(broken)}",
-            hint="save masks as whole numbers, one per class; threshold probability maps first",
+            hint=way_to_whole_numbers(broken[0]),
         )
     if instances is None:
         instances = not lossy and _are_instances(cases, pieces)
     named = isinstance(names, Mapping) and set(names) == set(totals)
     counted = not lossy and len(totals) < VERY_MANY_VALUES and set(totals) == set(range(len(totals)))
     clean = named or counted or (instances and not lossy)
+    coloured = any(isinstance(key, tuple) for key in totals)
     if specks := 0 if clean else _rim_values(totals, pieces, lossy):
+        naming = "; or name every value with --labels, such as 0=background,50=cell, if these are classes"
+        few = not coloured and len(totals) <= VERY_MANY_VALUES
         raise DatasetError(
-            f"masks have {len(totals)} values, {specks} of them only in specks on the rims of objects: "
-            "they were compressed or smoothed",
-            hint="save masks as PNG or TIFF, without smoothing and not as JPEG, with one exact value per class; "
-            "or name every value with --labels, such as 0=background,50=cell, if these are classes",
+            f"masks have {len(totals)} values, {specks} of them only in specks, such as on the rims of objects: "
+            "they were compressed, smoothed or drawn over the image",
+            hint="save masks as PNG or TIFF, without the image, without smoothing and not as JPEG, with one exact "
+            f"value per class{naming if few else ''}",
         )
     if instances:
         return _named(_instance_labels(ignore), names)
@@ -297,7 +315,7 @@ def decide_labels(
         raise DatasetError(
             f"all masks together have {only}{beside}", hint=f"annotate at least one object, or check {check}"
         )
-    if any(isinstance(key, tuple) for key in totals):
+    if coloured:
         black = (0, 0, 0)
         background = black if black in totals else totals.most_common(1)[0][0]
         rest = sorted(key for key in totals if key != background and isinstance(key, tuple))
@@ -327,6 +345,30 @@ def bits_stand_for_255(
     pairs = list(zip(cases, one_bit, strict=True))
     others = {key for counts, bit in pairs if not bit for key in counts} - {0, ignore}
     return others == {255} and ignore != 1 and any(bit and 1 in counts for counts, bit in pairs)
+
+
+def made_whole(mask: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A mask with values that are nearly whole numbers made whole, in its own type; any other as it is.
+
+    Programs that scale what they store, as nibabel does with floats, write 1 as 1.0000153. In 16 bits a value is off by
+    half a step of their range, which is more for large numbers: so the limit is NEARLY_WHOLE, or 2^-16 of the largest
+    value where that is more, and never above a tenth.
+    """
+    if mask.dtype.kind != "f":
+        return mask
+    nearest = np.rint(mask)
+    if np.array_equal(mask, nearest):
+        return mask
+    with np.errstate(invalid="ignore"):  # NaN and infinity are near to nothing
+        limit = min(max(NEARLY_WHOLE, float(np.abs(nearest).max()) / 2**16), 0.1)
+        return nearest if np.abs(mask - nearest).max() <= limit else mask
+
+
+def way_to_whole_numbers(value: float) -> str:
+    """What to do about masks with a value, such as this one, that is no whole number; for a hint."""
+    if not np.isfinite(value):
+        return "write a whole number in its place; if nobody annotated these pixels, name it with --ignore-value"
+    return "save masks as whole numbers, one per class; threshold probability maps first"
 
 
 def default_names(classes: int) -> tuple[str, ...]:
@@ -407,14 +449,13 @@ def _without(cases: Sequence[Mapping[Key, int]], ignore: int | None) -> list[dic
 
 
 def _are_instances(cases: Sequence[Mapping[Key, int]], pieces: Sequence[Mapping[Key, int]]) -> bool:
-    """The rule in the docstring of `decide_labels`."""
-    empty: tuple[Key, ...] = (0, (0, 0, 0))
-    objects = [sorted(_number(key) for key in counts if key not in empty) for counts in cases]
+    """The rule in the docstring of `decide_labels`. Negative values are no objects."""
+    objects = [sorted(number for key in counts if (number := _number(key)) > 0) for counts in cases]
     largest = max(map(len, objects), default=0)
-    has_background = any(key in counts for counts in cases for key in empty)
+    has_background = any(key in counts for counts in cases for key in (0, (0, 0, 0)))
     if largest < MANY_VALUES or not has_background or not pieces:
         return False
-    number_of_pieces = sum(count for counts in pieces for key, count in counts.items() if key not in empty)
+    number_of_pieces = sum(count for counts in pieces for key, count in counts.items() if _number(key) > 0)
     if number_of_pieces > 1.5 * sum(map(len, objects)):
         return False
     annotated = [values for values in objects if values]

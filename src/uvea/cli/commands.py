@@ -16,7 +16,8 @@ from uvea.cli import show
 from uvea.cli.outcome import Commands, Interrupted, ended
 from uvea.cli.progress import listening
 from uvea.datasets.case import DataOptions
-from uvea.errors import OutputError, UveaError
+from uvea.datasets.names import listed
+from uvea.errors import ModelError, OutputError, UveaError
 from uvea.workflows.events import Listener
 
 app = typer.Typer(
@@ -33,6 +34,11 @@ PLAN_PANEL = "What to decide differently"
 PAIRING_PANEL = "What belongs together, and what counts"
 MEASURE_PANEL = "What to measure"
 AFTER_PANEL = "Behind the network (as the validation cases said)"
+
+MOST_ALIKE = 3
+"""Images that fail for one reason and are explained one by one; of more, the first is, and the others are named."""
+
+NAMES_SHOWN = 20
 
 FAILURES_SHOWN = 10
 """Cases that could not be scored and are explained one by one; summary.json has all."""
@@ -508,6 +514,13 @@ Foreground = Annotated[
     float | None,
     typer.Option(help="Objects: probability from which a pixel belongs to one.", rich_help_panel=AFTER_PANEL),
 ]
+Least = Annotated[
+    float | None,
+    typer.Option(
+        help="Objects: a centre below this is none of its own beside another; from 0 to 1.",
+        rich_help_panel=AFTER_PANEL,
+    ),
+]
 Outlines = Annotated[
     str | None,
     typer.Option(
@@ -544,6 +557,7 @@ def predict(
     fill_holes: FillHoles = None,
     gap: Gap = None,
     foreground: Foreground = None,
+    least: Least = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Average over mirrored copies; slower.")] = False,
     axes: Annotated[
         str | None, typer.Option(help="Axes of the files, such as zyx or cyx, if they say it wrong.")
@@ -571,7 +585,7 @@ def predict(
     """
     from uvea.workflows.predict import predict_files
 
-    after = _after(largest_component, min_size, fill_holes, gap=gap, foreground=foreground)
+    after = _after(largest_component, min_size, fill_holes, gap=gap, foreground=foreground, least=least)
 
     def run(listen: Listener) -> list[Path]:
         return predict_files(
@@ -609,6 +623,7 @@ def decode(
     outlines: Outlines = None,
     gap: Gap = None,
     foreground: Foreground = None,
+    least: Least = None,
     min_size: MinSize = None,
     fill_holes: FillHoles = None,
     axes: Annotated[
@@ -620,13 +635,15 @@ def decode(
 ) -> None:
     """Find objects anew with other settings, without running the network again.
 
+    The images are not read, so NAME_objects.csv has no intensities here.
+
     [bold]Example:[/]  uvea predict model new/*.tif --out masks --keep-probabilities
 
     [bold]Example:[/]  uvea decode model masks --out split-more --gap 0.1
     """
     from uvea.workflows.predict import decode_files
 
-    after = _after(None, min_size, fill_holes, gap=gap, foreground=foreground)
+    after = _after(None, min_size, fill_holes, gap=gap, foreground=foreground, least=least)
 
     def run(listen: Listener) -> list[Path]:
         return decode_files(
@@ -871,14 +888,34 @@ def _write_files(run: Callable[[Listener], list[Path]], out: Path, *, quiet: boo
             failed, written = error, error.written
     show.line(f"{len(written)} file{'' if len(written) == 1 else 's'} in {out}")
     if failed is not None:
-        for failure in failed.failures:
+        for failure in _gathered(failed.names, failed.failures):
             show.user_error(failure)
         show.user_error(failed)
         raise typer.Exit(2)
 
 
+def _gathered(names: Sequence[str], failures: Sequence[UveaError]) -> Iterator[UveaError]:
+    """The same errors, but one for all that have one way out where there are many."""
+    alike: dict[tuple[type[UveaError], str], list[int]] = {}
+    for number, failure in enumerate(failures):
+        alike.setdefault((type(failure), failure.hint), []).append(number)
+    for first, *others in alike.values():
+        if len(others) < MOST_ALIKE:
+            yield from (failures[number] for number in (first, *others))
+            continue
+        named = listed((names[number] for number in others), limit=NAMES_SHOWN)
+        said = f"{failures[first].problem}; and {len(others)} more like it: {named}"
+        yield UveaError(said, hint=failures[first].hint)
+
+
 def _after(
-    largest: str | None, min_size: str | None, fill_holes: str | None, *, gap: float | None, foreground: float | None
+    largest: str | None,
+    min_size: str | None,
+    fill_holes: str | None,
+    *,
+    gap: float | None,
+    foreground: float | None,
+    least: float | None,
 ) -> dict[str, object]:
     """What the user says about masks behind the network; what was not said is not there."""
     kept = None if largest is None else () if largest.strip() == "none" else _words(largest)
@@ -888,6 +925,7 @@ def _after(
         "fill_holes": _sizes("--fill-holes", fill_holes),
         "gap": gap,
         "foreground": foreground,
+        "least": least,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -1026,5 +1064,16 @@ def _show_model(model: Path) -> None:
     report = model / "report.html"
     if report.exists():
         rows.append(("report", str(report)))
-    rows.append(("next", f"uvea predict {quote(str(model))} IMAGES --out masks"))
+    more = f" --axes {quote(axes)}" if (axes := _axes_said(model)) else ""
+    rows.append(("next", f"uvea predict {quote(str(model))} IMAGES --out masks{more}"))
     show.facts(rows)
+
+
+def _axes_said(model: Path) -> str | None:
+    """The --axes of the training, which images like those of it need, too."""
+    from uvea.workflows.kept import Kept
+
+    try:
+        return Kept.load(model / "run" / "run.json").options.axes
+    except ModelError:
+        return None

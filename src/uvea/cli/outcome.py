@@ -15,7 +15,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from uvea.cli import show
-from uvea.errors import UveaError, harmless
+from uvea.errors import UveaError, harmless, is_out_of_memory
 from uvea.workflows.interruption import Terminated
 
 P = ParamSpec("P")
@@ -73,8 +73,11 @@ def _said(error: BaseException) -> int:
         case UveaError():
             show.user_error(error)
             return 2
-        case MemoryError():
-            show.error("there is not enough memory for this", hint="close other programs, or use smaller images")
+        case _ if _is_short_of_memory(error):
+            show.error(
+                "there is not enough memory for this",
+                hint="close other programs, use smaller images, or raise the limits of shell or scheduler (ulimit -a)",
+            )
             return 2
         case OSError() if error.filename is not None or error.errno in HINTS_BY_ERRNO:
             where = f"{error.filename}: " if error.filename is not None else ""
@@ -112,6 +115,14 @@ class Commands(TyperGroup):
             show.error(problem, hint=hint)
             code = 2
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory, also in the words of those who do not know that it was that."""
+    words = ("error return without exception set", "failed to map segment", "can't start new thread")
+    return is_out_of_memory(error) or (
+        isinstance(error, SystemError | ImportError | RuntimeError) and any(word in str(error) for word in words)
+    )
 
 
 def _misunderstood(error: Any, words: Sequence[str]) -> tuple[str, str]:

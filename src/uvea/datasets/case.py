@@ -39,6 +39,9 @@ class Dataset:
     stray_masks: tuple[Path, ...] = ()
     """Masks that belong to no image."""
 
+    unused_skips: tuple[str, ...] = ()
+    """Globs of `DataOptions.skip` that fit no file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:

@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from uvea.arrays.labels import Key, default_names, way_to_whole_numbers
 from uvea.datasets.case import Case, Dataset, Finding
 from uvea.datasets.duplicates import exact_copies, near_copies
 from uvea.datasets.names import listed
 from uvea.datasets.split import Split
 from uvea.datasets.survey import CaseFacts, Survey
+from uvea.images.image import shear_degrees
 
 SPACING_TOLERANCE = 0.05
 """Pixel sizes that differ by less than this share are one pixel size, here as in the plan."""
@@ -27,6 +29,9 @@ COLOUR_TYPES = ("uint8", "uint16")
 
 LEAKS = ("group-across", "duplicate-across", "near-duplicate-across")
 """Kinds of findings that make a validation score too good. In a split of the user's own they are errors."""
+
+MOST_VALUES = 8
+"""Mask values that a finding lists."""
 
 _KEEP_APART = "put them on one side or leave some out with --skip; --allow-leak trains all the same"
 
@@ -58,6 +63,13 @@ class Evidence:
     def annotated(self) -> list[tuple[Case, CaseFacts]]:
         """Those whose image and mask could be read, with whole numbers in the mask."""
         return [(case, facts) for case, facts in self.readable if facts.mask_values and facts.mask_whole]
+
+    @cached_property
+    def guessed(self) -> bool:
+        """Whether mask values are classes, and the user gave them no names."""
+        labels = self.survey.labels
+        named = labels.names != default_names(labels.classes)
+        return self.survey.decided and labels.kind != "instances" and not named
 
     @cached_property
     def case_of(self) -> dict[str, Case]:
@@ -159,20 +171,42 @@ def stray_masks(evidence: Evidence) -> Iterable[Finding]:
         )
 
 
+def unused_skips(evidence: Evidence) -> Iterable[Finding]:
+    """A misspelt name leaves in what should be left out."""
+    if unused := evidence.dataset.unused_skips:
+        yield Finding(
+            severity="warning",
+            kind="unused-skip",
+            problem=f"--skip {listed(unused)} {'fits' if len(unused) == 1 else 'fit'} no image or mask",
+            hint="give a file name with or without suffix, a path below the data folder, or a glob such as '*_bad*'",
+        )
+
+
 def different_grids(evidence: Evidence) -> Iterable[Finding]:
     """A mask must lie on the pixels of its image."""
     wrong = [(case, facts) for case, facts in evidence.readable if facts.mask_difference]
-    for kind, sizes in (("mask-size", True), ("mask-geometry", False)):
-        some = [(c, facts) for c, facts in wrong if facts.mask_difference.startswith("sizes") == sizes]
-        if some:
-            case, facts = some[0]
-            yield _error(
-                kind,
-                f"{_count([c for c, _ in some], evidence)} a mask on another grid: "
-                f"{_names(c for c, _ in some)}; of image and mask of '{case.name}' the {facts.mask_difference}",
-                "check that image and mask were exported from the same file, and export them again",
-                [c for c, _ in some],
-            )
+    for (kind, hint), cases in _grouped((_other_grid(facts), case) for case, facts in wrong).items():
+        difference = next(facts.mask_difference for case, facts in wrong if case is cases[0])
+        yield _error(
+            kind,
+            f"{_count(cases, evidence)} a mask on another grid: {_names(cases)}; of image and mask of "
+            f"'{cases[0].name}' the {difference}",
+            hint,
+            cases,
+        )
+
+
+def _other_grid(facts: CaseFacts) -> tuple[str, str]:
+    """Kind of the finding, and what to do about it, of a mask that is on another grid than its image."""
+    if not facts.mask_difference.startswith("sizes"):
+        return "mask-geometry", "check that image and mask were exported from the same file, and export them again"
+    size, image = facts.mask_shape, facts.shape
+    if facts.channels == 1 and len(image) == 3 and size in (image[1:], image[:-1]):
+        axes = "cyx" if size == image[1:] else "yxc"
+        return "mask-size", f"if these are channels, not slices: --axes {axes}; else give each slice a mask"
+    if sorted(size) == sorted(image):
+        return "mask-size", "the mask is transposed: bring its axes into the order of the image, and save it again"
+    return "mask-size", "check that image and mask were exported from the same file, and export them again"
 
 
 def broken_pixels(evidence: Evidence) -> Iterable[Finding]:
@@ -204,15 +238,48 @@ def fractional_masks(evidence: Evidence) -> Iterable[Finding]:
     broken = [(case, facts) for case, facts in evidence.pairs if not facts.mask_whole]
     if broken:
         case, facts = broken[0]
-        example = next((value for value in facts.mask_values if not float(value).is_integer()), None)  # type: ignore[arg-type]
-        shown = f", such as {example:.4g} in '{case.name}'" if example is not None else ""
+        values = sorted(value for value in facts.mask_values if not isinstance(value, tuple))
+        example = values[len(values) // 2]
         yield _error(
             "fractional-mask",
             f"{_count([c for c, _ in broken], evidence)} a mask with values that are not whole numbers"
-            f"{shown}: {_names(c for c, _ in broken)}",
-            "save masks as whole numbers, one per class; threshold probability maps first",
+            f", such as {example:.8g} in '{case.name}': {_names(c for c, _ in broken)}",
+            way_to_whole_numbers(example),
             [c for c, _ in broken],
         )
+
+
+def negative_values(evidence: Evidence) -> Iterable[Finding]:
+    """Minus one mostly marks what nobody annotated; it is no number of an object, and rarely a class."""
+    labels = evidence.survey.labels
+    objects = evidence.survey.decided and labels.kind == "instances"
+    if not objects and not evidence.guessed:
+        return
+    negative: Counter[float] = Counter()
+    users = []
+    for case, facts in evidence.annotated:
+        gray = {value: pixels for value, pixels in facts.mask_values.items() if not isinstance(value, tuple)}
+        if below := {value: pixels for value, pixels in gray.items() if value < 0 and value != labels.ignore}:
+            negative.update(below)
+            users.append(case)
+    if users:
+        usual, _ = negative.most_common(1)[0]
+        unmarked = f"if nobody annotated these pixels: --ignore-value {usual:g}"
+        problem = f"{_count(users, evidence)} negative values in the mask ({_values(sorted(negative))}), which are "
+        if objects:
+            yield _error(
+                "negative-value",
+                f"{problem}no numbers of objects: {_names(users)}",
+                f"{unmarked}; else use 0 for background and numbers from 1",
+                users,
+            )
+        else:
+            yield _warning(
+                "negative-value",
+                f"{problem}taken for classes: {_names(users)}",
+                f"{unmarked}; if they are classes, name them with --labels",
+                users,
+            )
 
 
 def empty_masks(evidence: Evidence) -> Iterable[Finding]:
@@ -240,6 +307,46 @@ def ignored_masks(evidence: Evidence) -> Iterable[Finding]:
             f"{_count(ignored, evidence)} a mask that is ignored everywhere, which counts as Dice 1: {_names(ignored)}",
             "leave the images out with --skip, or check --ignore-value",
             ignored,
+        )
+
+
+def unused_ignored_value(evidence: Evidence) -> Iterable[Finding]:
+    """An ignored value that no mask has is mostly a slip of the keyboard."""
+    ignore = evidence.survey.labels.ignore
+    if ignore is None or not evidence.survey.decided:
+        return
+    there = {key for _, facts in evidence.annotated for key in facts.mask_values}
+    if not there & {ignore, (ignore,) * 3}:
+        yield _warning(
+            "unused-ignore-value",
+            f"no mask has the ignored value {ignore}; they have {_values(sorted(there, key=_order))}",
+            "check --ignore-value, or leave it out",
+            [],
+        )
+
+
+def different_foregrounds(evidence: Evidence) -> Iterable[Finding]:
+    """One class that some masks save as 1 and others as 255 looks like two classes, and is learned as two."""
+    if not evidence.guessed:
+        return
+    users: dict[int, list[Case]] = defaultdict(list)
+    for case, facts in evidence.annotated:
+        inside = _present(facts, evidence) - {0}
+        if len(inside) > 1:
+            return
+        for index in inside:
+            users[index].append(case)
+    if len(users) > 1:
+        labels = evidence.survey.labels
+        keys: Sequence[Key] = labels.colours or labels.values
+        found = [(_values([keys[index]]), cases) for index, cases in sorted(users.items())]
+        shown = [f"{_names(cases)} {'uses' if len(cases) == 1 else 'use'} {value}" for value, cases in found]
+        several = " and ".join(value for value, _ in found) if len(found) == 2 else f"two of {len(found)} values"
+        yield _warning(
+            "different-foregrounds",
+            f"no mask has {'both ' if len(found) == 2 else ''}{several}: {_first(shown)}",
+            "if they are one class, save all masks alike; if they are not, name them with --labels",
+            [case for _, cases in found for case in cases],
         )
 
 
@@ -358,6 +465,23 @@ def mixed_spacings(evidence: Evidence) -> Iterable[Finding]:
         )
 
 
+def sheared_volumes(evidence: Evidence) -> Iterable[Finding]:
+    """The volumes of a tilted gantry: their pixels have the sizes that the file says, but are slanted."""
+    degrees = {case.name: shear_degrees(facts.direction) for case, facts in evidence.readable}
+    sheared = [case for case, _ in evidence.readable if degrees[case.name]]
+    if sheared:
+        worst = max(sheared, key=lambda case: degrees[case.name])
+        yield _warning(
+            "sheared",
+            f"{_count(sheared, evidence)} axes that are not at right angles: {_names(sheared)}; those of "
+            f"'{worst.name}' are {degrees[worst.name]:.1f} degrees off; they are trained on as they are, and evaluate "
+            "gives no volumes and distances",
+            "resample images and masks to an orthogonal grid, such as with nibabel.processing.resample_to_output "
+            "(order=0 for masks), if you need these",
+            sheared,
+        )
+
+
 def divided_groups(evidence: Evidence) -> Iterable[Finding]:
     """A patient in training is known already when it comes again, so it must not be scored."""
     members: dict[str, list[Case]] = defaultdict(list)
@@ -461,17 +585,22 @@ CHECKS: tuple[Check, ...] = (
     few_cases,
     missing_masks,
     stray_masks,
+    unused_skips,
     different_grids,
     mixed_axes,
     mixed_channels,
     broken_pixels,
     fractional_masks,
+    negative_values,
     constant_images,
     empty_masks,
     ignored_masks,
+    unused_ignored_value,
+    different_foregrounds,
     rare_classes,
     odd_types,
     mixed_spacings,
+    sheared_volumes,
     divided_groups,
     copies,
     near_duplicates,
@@ -501,6 +630,17 @@ def _error(kind: str, problem: str, hint: str, cases: Iterable[Case]) -> Finding
 
 def _warning(kind: str, problem: str, hint: str, cases: Iterable[Case]) -> Finding:
     return Finding(severity="warning", kind=kind, problem=problem, hint=hint, files=_files(cases))
+
+
+def _values(keys: Iterable[Key]) -> str:
+    """Mask values in a row, the first of them; colours as 255/0/0."""
+    shown = ["/".join(map(str, key)) if isinstance(key, tuple) else f"{key:g}" for key in keys]
+    more = len(shown) - MOST_VALUES
+    return ", ".join(shown[:MOST_VALUES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _order(key: Key) -> tuple[float, ...]:
+    return key if isinstance(key, tuple) else (key,) * 3
 
 
 def _count(cases: Sequence[Case], evidence: Evidence) -> str:

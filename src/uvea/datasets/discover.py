@@ -1,15 +1,16 @@
 """Find images and masks on disk, in the layouts that people use.
 
-Looks at names only; no image is opened. What a name means is in `names.py`, which mask belongs to which image in
+Looks at names only; no image is read. What a name means is in `names.py`, which mask belongs to which image in
 `pairing.py`, and tables are read by `table.py`.
 """
 
 import glob
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from uvea.datasets.case import Case, DataOptions, Dataset
@@ -17,7 +18,7 @@ from uvea.datasets.names import Role, is_system, listed, part_of, role_of
 from uvea.datasets.pairing import Entry, Pairing, group_channels, pair, separate
 from uvea.datasets.table import read_table
 from uvea.errors import DatasetError
-from uvea.images import is_image, stem_of, suffix_of
+from uvea.images import CONVERT_DICOM, is_dicom, is_image, stem_of, suffix_of
 
 NO_OPTIONS = DataOptions()
 WAYS = (
@@ -25,6 +26,12 @@ WAYS = (
     "or name both with --images and --masks, or give a CSV table with columns image and mask"
 )
 """Every layout, as a hint."""
+
+ONE_PER_OBJECT = "one mask file per object: merge them into one mask whose pixels are the numbers of objects"
+"""A layout that is not read, as a hint."""
+
+MOST_COUNTED = 1000
+"""Files that a message counts; a mistyped glob must not walk through a whole disk."""
 
 
 def discover(source: Path, *, options: DataOptions = NO_OPTIONS) -> Dataset:
@@ -38,7 +45,7 @@ def discover(source: Path, *, options: DataOptions = NO_OPTIONS) -> Dataset:
     Args:
         source: a folder, or a CSV file.
         options: `images`, `masks` and `skip` are used here. A glob in `skip` leaves out the files, images or masks,
-            whose name, name without suffix or path below `source` it fits.
+            whose name, name without suffix, path below `source` or name of a case it fits.
 
     Returns:
         Cases in name order. An image without a mask is a case without one; a mask without an image is a stray.
@@ -104,11 +111,14 @@ def _discover(source: Path, options: DataOptions) -> Dataset:
     pairing = pair(found["images"], found["masks"])
     if not any(one.mask for one in pairing.pairs):
         raise _nothing_pairs(source, found)
+    globbed = [path for pattern in (options.images, options.masks) if pattern for path in _glob(pattern, source)]
+    skippable = (*globbed, *_image_files(source, ())) if options.skip else ()
     return Dataset(
         root=source,
         cases=_cases(pairing),
         layout=f"{layout}, {pairing.rule}",
         stray_masks=tuple(sorted(pairing.strays)),
+        unused_skips=_unused(options.skip, skippable, source),
     )
 
 
@@ -137,10 +147,12 @@ def _from_table(source: Path, options: DataOptions) -> Dataset:
             hint="give the data folder instead of the table, or leave out --images and --masks",
         )
     root = source.parent
-    cases = tuple(c for c in read_table(source) if not any(_skipped(path, root, options.skip) for path in c.images))
+    every = read_table(source)
+    cases = tuple(case for case in every if not any(_skipped(path, root, options.skip) for path in case.images))
     if not any(case.mask for case in cases):
         raise DatasetError(f"no row of '{source}' has a mask", hint="fill in the column mask")
-    return Dataset(root=root, cases=cases, layout=f"table {source.name}")
+    unused = _unused(options.skip, [path for case in every for path in case.images], root)
+    return Dataset(root=root, cases=cases, layout=f"table {source.name}", unused_skips=unused)
 
 
 def _by_globs(root: Path, options: DataOptions) -> tuple[_Found, str]:
@@ -163,7 +175,8 @@ def _glob_entries(root: Path, role: Role, pattern: str, skip: tuple[str, ...]) -
     base = root / pattern if (root / pattern).is_dir() else root / _fixed_part(pattern)
     files = [path for path in _glob(pattern, root) if is_image(path) and not _skipped(path, root, skip)]
     if not files:
-        raise DatasetError(f"--{role} '{pattern}' fits no image in '{root}'", hint=f"there: {_inventory(root)}")
+        hint = _conversion(_glob(pattern, root)) or f"there: {_inventory(root)}"
+        raise DatasetError(f"--{role} '{pattern}' fits no image in '{root}'", hint=hint)
     return [_entry(path, base) for path in files]
 
 
@@ -177,7 +190,8 @@ def _by_folders(root: Path, options: DataOptions) -> tuple[_Found, str]:
     if not everything:
         raise DatasetError(
             f"no images in '{root}': {_inventory(root)}",
-            hint="give a folder with images/ and masks/ in it, or a CSV table with columns image and mask",
+            hint=_conversion(_walk(root))
+            or "give a folder with images/ and masks/ in it, or a CSV table with columns image and mask",
         )
     places = _places(root)
     found: _Found = {"images": [], "masks": []}
@@ -204,7 +218,7 @@ def _by_folders(root: Path, options: DataOptions) -> tuple[_Found, str]:
         return found, layout
     images_beside, masks_beside = separate([_entry(path, root) for path in everything])
     if not masks_beside or not images_beside:
-        raise _images_only(root, everything)
+        raise _one_role_only(root, everything)
     return {"images": images_beside, "masks": masks_beside}, "images and masks side by side"
 
 
@@ -277,16 +291,13 @@ def _images_of(source: str | Path | tuple[Path, ...], channels: int, role: Role)
         files, base = list(source) if isinstance(source, tuple) else [path], path.parent
         if strange := [file for file in files if not is_image(file)]:
             raise DatasetError(
-                f"'{strange[0]}' is not an image that uvea reads", hint="give PNG, TIFF, NIfTI or the like"
+                f"'{strange[0]}' is not an image that uvea reads",
+                hint=_conversion(strange) or "give PNG, TIFF, NIfTI or the like",
             )
     elif path.is_dir():
-        for _, place in sorted(_places(path).items()):
-            if place.images and place.masks:
-                wanted = {"images": place.images, "masks": place.masks}[role][0]
-                raise DatasetError(
-                    f"'{path}' holds images and masks", hint=f"give the folder of the {role}, '{wanted}'"
-                )
         files, base = _image_files(path, ()), path
+        if places := _places_below(path, files):
+            raise DatasetError(f"'{path}' holds images and masks", hint=_way_to(role, path, places))
     elif glob.has_magic(str(source)):
         base = Path(_fixed_part(str(source)))
         files = [match for match in _glob(str(source), Path()) if is_image(match)]
@@ -294,7 +305,9 @@ def _images_of(source: str | Path | tuple[Path, ...], channels: int, role: Role)
         raise DatasetError(f"there is no image or folder '{source}'", hint="check the path; relative ones start here")
     if not files:
         where = _inventory(path) if path.is_dir() else f"there: {_inventory(base)}"
-        raise DatasetError(f"no images in '{source}'", hint=f"give PNG, TIFF, NIfTI or the like; {where}")
+        given = _walk(path) if path.is_dir() else _glob(str(source), Path())
+        hint = _conversion(given) or f"give PNG, TIFF, NIfTI or the like; {where}"
+        raise DatasetError(f"no images in '{source}'", hint=hint)
     entries = [Entry(file, file.relative_to(base).parent.parts, stem_of(file)) for file in files]
     if path.is_dir():
         entries = _one_role(path, entries, role)
@@ -318,9 +331,10 @@ def _one_role(folder: Path, entries: list[Entry], role: Role) -> list[Entry]:
         return entries
     if role == "masks":
         return masks
+    alone = _alone(folder, [entry.path for entry in images], [entry.path for entry in masks])
     raise DatasetError(
-        f"'{folder}' holds images and masks side by side, such as '{masks[0].path.name}'",
-        hint=f"name the images alone, such as '{images[0].path}'; or if all are images, '{folder / '*'}'",
+        f"'{folder}' holds images and masks side by side, such as '{_below(masks[0].path, folder)}'",
+        hint=f"name the images alone, such as '{alone}'; or if all are images, '{Path(glob.escape(str(folder)), '*')}'",
     )
 
 
@@ -336,17 +350,20 @@ def _image_files(folder: Path, skip: tuple[str, ...], root: Path | None = None) 
 
 
 def _files(folder: Path) -> list[Path]:
-    found = []
+    return sorted(_walk(folder, onerror=_raise))
+
+
+def _walk(folder: Path, *, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """All files below a folder but hidden ones."""
     seen: set[str] = set()
-    for here, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+    for here, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:  # a link to a folder above
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_system(name))
-        found += [Path(here, name) for name in names if not is_system(name)]
-    return sorted(found)
+        yield from (Path(here, name) for name in names if not is_system(name))
 
 
 def _raise(error: OSError) -> None:
@@ -358,8 +375,21 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _skipped(path: Path, root: Path, skip: tuple[str, ...]) -> bool:
-    names = {path.name, stem_of(path), path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name}
+    if not skip:
+        return False
+    names = {path.name, stem_of(path)}
+    if path.is_relative_to(root):
+        entry = _entry(path, root)
+        names |= {path.relative_to(root).as_posix(), "/".join((*entry.folder, entry.stem))}
     return any(fnmatchcase(name, pattern) for pattern in skip for name in names)
+
+
+def _unused(skip: tuple[str, ...], files: Iterable[Path], root: Path) -> tuple[str, ...]:
+    """Globs that leave out none of these files."""
+    unused = list(skip)
+    for path in files:
+        unused = [pattern for pattern in unused if not _skipped(path, root, (pattern,))]
+    return tuple(unused)
 
 
 def _glob(pattern: str, root: Path) -> list[Path]:
@@ -384,12 +414,20 @@ def _fixed_part(pattern: str) -> str:
 
 
 def _inventory(folder: Path) -> str:
-    """What is in a folder, in words: "12 files of .csv, .txt"."""
-    files = _files(folder) if folder.is_dir() else []
+    """What is in a folder, in words: "12 files: 9 .csv, 3 .txt"."""
+    files = list(islice(_walk(folder), MOST_COUNTED + 1))
     if not files:
         return "it is empty" if folder.is_dir() else f"there is no folder '{folder}'"
-    kinds = Counter(suffix_of(path) or path.name for path in files)
-    return f"{_count(files)}: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common(4))}"
+    kinds = Counter(suffix_of(path) or path.name for path in files).most_common(4)
+    if len(files) > MOST_COUNTED:
+        return f"more than {MOST_COUNTED:,} files, such as {', '.join(kind for kind, _ in kinds)}"
+    return f"{_count(files)}: {', '.join(f'{n} {kind}' for kind, n in kinds)}"
+
+
+def _conversion(files: Iterable[Path]) -> str:
+    """What to do where there are DICOM files, as a hint; nothing where there are none among the first."""
+    dicom = next(filter(is_dicom, islice(files, MOST_COUNTED)), None)
+    return CONVERT_DICOM.format(dicom.parent) if dicom else ""
 
 
 def _count(files: Iterable[object]) -> str:
@@ -397,28 +435,113 @@ def _count(files: Iterable[object]) -> str:
     return f"{number} file" if number == 1 else f"{number} files"
 
 
-def _images_only(root: Path, everything: list[Path]) -> DatasetError:
-    examples = listed([path.relative_to(root).as_posix() for path in everything])
-    complete = [folder.name for folder in _subfolders(root) if _is_complete(folder)]
-    if complete:
-        hint = f"give one of the datasets in it, such as '{root / complete[0]}'"
+_Roles = dict[Role, list[Path]]
+
+
+def _places_below(root: Path, files: Iterable[Path]) -> dict[Path, _Roles]:
+    """The files of images and of masks, by the folder in which images/ and masks/ lie, or images beside masks/."""
+    here: dict[Path, list[Path]] = defaultdict(list)
+    for path in files:
+        here[path.parent].append(path)
+    places: dict[Path, _Roles] = defaultdict(lambda: {"images": [], "masks": []})
+    for folder, some in here.items():
+        parts = folder.relative_to(root).parts
+        for depth, name in enumerate(parts):
+            if role := role_of(name):
+                places[root.joinpath(*parts[:depth])][role[0]] += some
+    for folder, roles in places.items():
+        beside = here.get(folder, [])
+        if not roles["images"] and set(map(stem_of, beside)) & set(map(stem_of, roles["masks"])):
+            roles["images"] = beside
+    return {folder: roles for folder, roles in sorted(places.items()) if roles["images"] and roles["masks"]}
+
+
+def _way_to(role: Role, root: Path, places: dict[Path, _Roles]) -> str:
+    """How to name the images, or the masks, of all these places."""
+    wanted = [path for roles in places.values() for path in roles[role]]
+    others = [path for roles in places.values() for kind, some in roles.items() if kind != role for path in some]
+    folder = Path(os.path.commonpath([path.parent for path in wanted]))
+    if not any(path.is_relative_to(folder) for path in others):
+        return f"give the folder of the {role}, '{folder}'"
+    return f"name the {role} alone, such as '{_alone(root, wanted, others)}'"
+
+
+def _alone(root: Path, wanted: Sequence[Path], others: Sequence[Path]) -> Path:
+    """A glob of these files without the others, or else the folder of the first, or that file."""
+    if pattern := _glob_of(root, wanted, others):
+        return Path(glob.escape(str(root)), pattern)
+    first = wanted[0]
+    return first if any(path.is_relative_to(first.parent) for path in others) else first.parent
+
+
+def _glob_of(root: Path, wanted: Sequence[Path], others: Iterable[Path]) -> str | None:
+    """A glob below `root` that fits these files and none of the others; None if there is no simple one."""
+    parts = [path.relative_to(root).parts for path in wanted]
+    pieces = [glob.escape(names[0]) if len(set(names)) == 1 else "*" for names in zip(*parts, strict=False)]
+    suffixes = {path.name.removeprefix(stem_of(path)) for path in wanted}
+    if len(set(map(len, parts))) == len(suffixes) == 1 and pieces[-1] == "*":
+        pieces[-1] += suffixes.pop()
+    pattern = "/".join(pieces)
+    return pattern if set(_glob(pattern, root)).isdisjoint(others) else None
+
+
+def _one_role_only(root: Path, everything: list[Path]) -> DatasetError:
+    """Why there is nothing to train on, though there are images, or masks."""
+    places = _places_below(root, everything)
+    if len(places) > 1:
+        return _several_places(root, places)
+    masks = [path for path in everything if any(_is_role(part, "masks") for part in path.relative_to(root).parts[:-1])]
+    lacking = "images" if len(masks) == len(everything) else "masks"
+    if places:
+        hint = f"give the dataset in it, '{next(iter(places))}'"
     elif role_of(root.name) and _is_complete(root.absolute().parent):
         hint = f"give the folder above, '{root.parent}'"
     else:
-        hint = WAYS
-    return DatasetError(f"{_count(everything)} in '{root}' but no masks were found: {examples}", hint=hint)
+        hint = _conversion(_walk(root)) or WAYS
+    examples = listed([path.relative_to(root).as_posix() for path in everything])
+    return DatasetError(f"{_count(everything)} in '{root}' but no {lacking} were found: {examples}", hint=hint)
+
+
+def _several_places(root: Path, places: dict[Path, _Roles]) -> DatasetError:
+    entries: _Found = {"images": [], "masks": []}
+    for roles in places.values():
+        for role, paths in roles.items():
+            entries[role] += [_entry(path, root) for path in paths]
+    images, masks = ([entry.path for entry in entries[role]] for role in ("images", "masks"))
+    globs = _glob_of(root, images, masks), _glob_of(root, masks, images)
+    if _one_per_object(entries):
+        hint = ONE_PER_OBJECT
+    elif all(globs):
+        hint = f"take them all with --images '{globs[0]}' --masks '{globs[1]}', or give one, '{next(iter(places))}'"
+    else:
+        hint = f"give one of the datasets in it, such as '{next(iter(places))}'"
+    names = listed([place.relative_to(root).as_posix() for place in places])
+    return DatasetError(f"'{root}' is no dataset, but has {len(places)} in it: {names}", hint=hint)
+
+
+def _is_role(folder: str, role: Role) -> bool:
+    found = role_of(folder)
+    return found is not None and found[0] == role
 
 
 def _is_complete(folder: Path) -> bool:
     return any(place.images and place.masks for place in _places(folder).values())
 
 
+def _one_per_object(found: _Found) -> bool:
+    """Whether images have folders of their own, and several masks in them, with other names: "id0/id0", "id0/m1"."""
+    folders = {entry.folder for entry in found["images"]}
+    alone = len(folders) == len(found["images"]) < len(found["masks"])
+    return alone and all(entry.folder in folders for entry in found["masks"])
+
+
 def _nothing_pairs(root: Path, found: _Found) -> DatasetError:
     image, mask = (found[role][0].path for role in ("images", "masks"))
+    hint = "give mask and image the same name, or list the files in a CSV table with columns image and mask"
     return DatasetError(
         f"no mask in '{root}' has the name of an image: {_count(found['images'])} such as '{_below(image, root)}', "
         f"{_count(found['masks'])} such as '{_below(mask, root)}'",
-        hint="give mask and image the same name, or list the files in a CSV table with columns image and mask",
+        hint=ONE_PER_OBJECT if _one_per_object(found) else hint,
     )
 
 

@@ -118,15 +118,18 @@ def readings(stem: str, words: frozenset[str]) -> tuple[Reading, ...]:
     for match in _WORD.finditer(stem):
         if match[0].lower() not in words:
             continue
-        before, after = stem[: match.start()], stem[match.end() :]
-        head, tail = before.rstrip(_SEPARATORS), after.lstrip(_SEPARATORS)
-        if not head:
-            found[Reading(tail, f"{stem[: len(stem) - len(tail)]}…" if tail else stem)] = None
-            continue
-        if tail:
-            glue = before[len(head) :] or after[: len(after) - len(tail)]
-            found[Reading(head + glue + tail, f"…{stem[len(head) : len(stem) - len(tail)]}…")] = None
-        found[Reading(head, f"…{stem[len(head) :]}")] = None
+        ahead = stem[: match.start()]
+        # Cellpose calls its masks "x_cp_masks".
+        for before in (ahead, ahead.removesuffix("cp_")) if ahead.endswith("_cp_") else (ahead,):
+            after = stem[match.end() :]
+            head, tail = before.rstrip(_SEPARATORS), after.lstrip(_SEPARATORS)
+            if not head:
+                found[Reading(tail, f"{stem[: len(stem) - len(tail)]}…" if tail else stem)] = None
+                continue
+            if tail:
+                glue = before[len(head) :] or after[: len(after) - len(tail)]
+                found[Reading(head + glue + tail, f"…{stem[len(head) : len(stem) - len(tail)]}…")] = None
+            found[Reading(head, f"…{stem[len(head) :]}")] = None
     return tuple(found)
 
 
@@ -246,7 +249,7 @@ def check_output_names(names: Iterable[str]) -> None:
         for part in parts:
             if problem := _fault_of(part):
                 raise OutputError(f"the output '{name}' {problem}", hint="rename the image, or name it in another way")
-        plain = [_plain(part) for part in parts]
+        plain = [plain_name(part) for part in parts]
         key = "/".join(plain)
         if seen.setdefault(key, name) != name:
             raise OutputError(
@@ -278,6 +281,6 @@ def _fault_of(part: str) -> str | None:
     return None
 
 
-def _plain(part: str) -> str:
+def plain_name(part: str) -> str:
     """What file systems that do not tell cases and Unicode forms apart make of a name."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold())

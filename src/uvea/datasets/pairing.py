@@ -5,11 +5,11 @@ masks find an image is used for all files, and the plainest one where several do
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uvea.datasets.names import IMAGE_WORDS, MASK_WORDS, Reading, channel_of, listed, readings
+from uvea.datasets.names import IMAGE_WORDS, MASK_WORDS, Reading, channel_of, listed, plain_name, readings
 from uvea.errors import DatasetError
 
 
@@ -69,8 +69,8 @@ def pair(images: Sequence[Entry], masks: Sequence[Entry]) -> Pairing:
 
     Masks may have the name of the image, or that name with a word such as "mask" on it; images may carry a word of
     their own, or be one file per channel. Sub-folders must agree, unless names are unique without them and images and
-    masks are not in the same ones. Where no mask fits, names that differ only in a text common to all images and one
-    common to all masks are paired too, if that uses up every file.
+    masks are not in the same ones. Where no mask fits, names are paired that differ only in a text common to all images
+    and one common to all masks; or in a text that most masks have around the name of an image, case aside.
 
     Raises:
         DatasetError: two images of one name, two masks for one image, channel files with a gap, or names that agree
@@ -81,7 +81,7 @@ def pair(images: Sequence[Entry], masks: Sequence[Entry]) -> Pairing:
     rule, matches = max(((rule, _match(images, masks, rule)) for rule in _RULES), key=lambda found: len(found[1]))
     if not matches and masks and any(entry.folder for entry in (*images, *masks)):
         flat_images, flat_masks = _without_folders(images), _without_folders(masks)
-        if flat_images and flat_masks and any(_match(flat_images, flat_masks, rule) for rule in _RULES):
+        if any(any(key) for rule in _RULES for key in _match(flat_images, flat_masks, rule).values()):
             pairing = pair(flat_images, flat_masks)
             folders = {entry.path: entry.folder for entry in (*images, *masks)}
             shared = {entry.folder for entry in images} & {entry.folder for entry in masks} - {()}
@@ -99,25 +99,35 @@ def separate(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Tell images and masks in one folder apart by the words in their names.
 
     A word counts as the mark of masks once a file without it has the same name ("x.tif", "x_mask.tif"); from then
-    on every file that carries it in the same place is a mask.
+    on every file that carries it in the same place is a mask. Where no folder has both, as in BIDS, the file without
+    it may lie in any.
 
     Returns:
         Images and masks; no masks at all where no mark was found.
     """
+    worded = {entry: found for entry in entries if (found := readings(entry.stem, MASK_WORDS))}
+    if not worded:
+        return list(entries), []
+    marks = _marks(entries, worded, across=False) or _marks(entries, worded, across=True)
+    masks = [entry for entry, found in worded.items() if any(reading.mark in marks for reading in found)]
+    chosen = {entry.path for entry in masks}
+    return [entry for entry in entries if entry.path not in chosen], masks
+
+
+def _marks(entries: Sequence[Entry], worded: dict[Entry, tuple[Reading, ...]], *, across: bool) -> set[str]:
+    """What masks have in their names beyond those of images of the same folder, or of any where names count alone."""
     owners: dict[Key, set[Path]] = defaultdict(set)
     for entry in entries:
         for key in (*_channel(entry), *_worded(IMAGE_WORDS)(entry)):
-            owners[key].add(entry.path)
-    read = {entry.path: readings(entry.stem, MASK_WORDS) for entry in entries}
-    marks = {
+            owners[key[-1:] if across else key].add(entry.path)
+    return {
         reading.mark
-        for entry in entries
-        for reading in read[entry.path]
-        if owners.get((*entry.folder, reading.core), set()) - {entry.path}
+        for entry, found in worded.items()
+        for reading in found
+        # "p1/image" and "p2/mask" have no name in common.
+        if (reading.core or not across)
+        and owners.get((*(() if across else entry.folder), reading.core), set()) - {entry.path}
     }
-    masks = [entry for entry in entries if any(reading.mark in marks for reading in read[entry.path])]
-    chosen = {entry.path for entry in masks}
-    return [entry for entry in entries if entry.path not in chosen], masks
 
 
 def group_channels(entries: Sequence[Entry]) -> list[tuple[Key, tuple[Path, ...]]]:
@@ -249,17 +259,61 @@ def _pair_by_common_text(images: Sequence[Entry], masks: Sequence[Entry]) -> Pai
     image_keys, image_text = _without_common_text(images)
     mask_keys, mask_text = _without_common_text(masks)
     mask_of = {key: mask.path for key, mask in zip(mask_keys, masks, strict=True)}
+    agreed = mask_of.keys() & set(image_keys)
+    fewer, more = sorted((len(images), len(masks)))
     # A key without any text would fit any one image to any one mask, whatever they are called.
-    whole = set(image_keys) == set(mask_keys) and all(any(key) for key in image_keys)
-    if not whole or len(mask_of) != len(masks) or len(set(image_keys)) != len(images):
+    clear = len(mask_of) == len(masks) and len(set(image_keys)) == len(images) and all(any(key) for key in image_keys)
+    if not (clear and len(agreed) == more) and (pairing := _pair_by_added_text(images, masks)):
+        return pairing
+    # Some may be missing on one side; names that agree by chance mostly leave some over on both.
+    if not clear or len(agreed) < fewer or 2 * len(agreed) <= more:
         unpaired = tuple(Pair("/".join((*i.folder, i.stem)), i.folder, (i.path,), None) for i in images)
         return Pairing(unpaired, tuple(mask.path for mask in masks), "paired by name")
     pairs = tuple(
-        Pair("/".join(part for part in key if part), image.folder, (image.path,), mask_of[key])
+        Pair("/".join(part for part in key if part), image.folder, (image.path,), mask_of.get(key))
         for key, image in zip(image_keys, images, strict=True)
     )
+    strays = tuple(path for key, path in mask_of.items() if key not in agreed)
     rule = f"paired by name, images called {image_text} and masks {mask_text}"
-    return Pairing(pairs, (), rule, common=(image_text, mask_text))
+    return Pairing(pairs, strays, rule, common=(image_text, mask_text))
+
+
+def _pair_by_added_text(images: Sequence[Entry], masks: Sequence[Entry]) -> Pairing | None:
+    """Pair "a" with "a_cells", "a.tif" or "A": a text that most masks have before or behind the name of an image."""
+    known: dict[Key, list[Key]] = defaultdict(list)
+    for image in images:
+        known[(*image.folder, plain_name(image.stem))] += _own(image)
+    found: dict[tuple[str, str], dict[Path, Key]] = defaultdict(dict)
+    for mask in masks:
+        for before, core, after in _cuts(plain_name(mask.stem)):
+            keys = known.get((*mask.folder, core), [])
+            if len(keys) == 1:
+                found[before, after][mask.path] = keys[0]
+    if not found:
+        return None
+    text = max(found, key=lambda text: (len(found[text]), -len("".join(text))))
+    matches = found[text]
+    # One file says nothing about a text. One with a number may count objects: "a_1", "a_2".
+    chance = any(text) and (len(matches) == 1 or any(map(str.isdigit, "".join(text))))
+    # Numbers alone agree by chance where images are counted from 0 and masks from 1.
+    numbers = not any(letter.isalpha() for key in matches.values() for letter in key[-1])
+    if chance or 2 * len(matches) <= len(masks) or (numbers and len(matches) < min(len(images), len(masks))):
+        return None
+    called = "…".join(text)
+    pairing = _build(images, masks, _RULES[0], matches)
+    if not any(text):
+        return replace(pairing, rule="paired by name, upper and lower case aside")
+    return replace(pairing, rule=f"paired by name, masks called {called}", common=("…", called))
+
+
+def _cuts(name: str) -> Iterator[tuple[str, str, str]]:
+    """All ways to take a text off one end of a name that cut neither a word nor a number in two."""
+    yield "", name, ""
+    for at in range(1, len(name)):
+        left, right = name[at - 1], name[at]
+        if not (left.isalpha() and right.isalpha()) and not (left.isdigit() and right.isdigit()):
+            yield "", name[:at], name[at:]
+            yield name[:at], name[at:], ""
 
 
 def _without_common_text(entries: Sequence[Entry]) -> tuple[list[Key], str]:

@@ -271,10 +271,13 @@ def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Seq
     """Decide what stays together; the first that applies: named group, subject, stack, series, patient, nothing.
 
     A series is a stack if `consecutive` says so. A stack is all that has the same text before the number of the slice:
-    channels and tiles of a slice are in it. Then units with copies of one image become one.
+    channels and tiles of a slice are in it; so is what has a word after the text, such as "p12_baseline" beside
+    "p12_2019". Then units with copies of one image become one.
     """
     names = numbered(case.name for case in cases)
-    patients = _patient_numbers(names) | _patient_prefixes(names, len(cases))
+    prefixes = _patient_prefixes(names, len(cases))
+    patients = _joined(names, _patient_numbers(names) | prefixes)
+    series = _joined(names, prefixes)
     members: dict[tuple[object, ...], list[str]] = defaultdict(list)
     kinds: set[str] = set()
     for case in cases:
@@ -285,7 +288,8 @@ def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Seq
         elif subject := subject_of(case.name):
             key, kind = ("subject", subject), "subjects"
         elif found and (found.stack or consecutive):
-            key, kind = ("stack", found.series[0]), "stacks"
+            patient = None if found.stack else series.get(case.name)
+            key, kind = ("stack", *(patient or found.series[:1])), "stacks"
         elif case.name in patients:
             key, kind = ("patient", *patients[case.name]), "groups of one name"
         else:
@@ -303,25 +307,45 @@ def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Seq
     return _Units(tuple(units), kind)
 
 
-def _patient_prefixes(names: Mapping[str, Numbered], cases: int) -> dict[str, tuple[str]]:
-    """Prefix of each name that looks like "patient12_03": an id with a number in it, a separator, a running number.
+_Patient = tuple[str, int]
+"""The text before a number, and the number; -1 behind a text that does not end in one."""
+
+
+def _joined(names: Mapping[str, Numbered], patients: Mapping[str, _Patient]) -> dict[str, _Patient]:
+    """The patients, and with them names that look like theirs in the other way: "p12_baseline" beside "p12_2019"."""
+    known = set(patients.values())
+    found = dict(patients)
+    for name, member in names.items():
+        for patient in (_prefix(member), (member.series[0], member.number)):
+            if patient in known:
+                found.setdefault(name, patient)
+    return found
+
+
+def _prefix(member: Numbered) -> _Patient | None:
+    """The id in front of a running number and a separator, if it has a number in it: ("p", 12) of "p12_03"."""
+    before = member.series[0]
+    prefix = before.rstrip("_-. ")
+    if prefix == before or not any(letter.isdecimal() for letter in prefix.rpartition("/")[2]):
+        return None
+    text = prefix.rstrip("0123456789")
+    return text, int(prefix[len(text) :] or -1)
+
+
+def _patient_prefixes(names: Mapping[str, Numbered], cases: int) -> dict[str, _Patient]:
+    """Patient of each name that looks like "patient12_03": an id with a number in it, a separator, a running number.
 
     Kept only where there are at least `MIN_PREFIXES` of them and none covers more than half of the cases; otherwise
     a prefix is more likely a class or a date than a patient.
     """
-    found: dict[str, tuple[str]] = {}
-    for name, member in names.items():
-        before = member.series[0]
-        prefix = before.rstrip("_-. ")
-        if prefix != before and any(letter.isdecimal() for letter in prefix.rpartition("/")[2]):
-            found[name] = (prefix,)
+    found = {name: patient for name, member in names.items() if (patient := _prefix(member))}
     sizes = Counter(found.values())
     if len(sizes) < MIN_PREFIXES or max(sizes.values()) > cases / 2:
         return {}
     return found
 
 
-def _patient_numbers(names: Mapping[str, Numbered]) -> dict[str, tuple[str, int]]:
+def _patient_numbers(names: Mapping[str, Numbered]) -> dict[str, _Patient]:
     """Text up to the number of each name that looks like "12_left" beside "12_right": a number with several endings.
 
     Kept only where there are at least `MIN_PREFIXES` of them and none has more than `MAX_ENDINGS`; otherwise a number

@@ -6,6 +6,7 @@ in memory per core at a time. A file that cannot be read becomes a finding, neve
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from uvea.arrays.labels import Key, LabelMap, bits_stand_for_255, colour_of, decide_labels
+from uvea.arrays.labels import Key, LabelMap, bits_stand_for_255, colour_of, decide_labels, made_whole
 from uvea.datasets.case import Case, DataOptions, Dataset, Finding
 from uvea.datasets.measure import (
     SAMPLE,
@@ -37,6 +38,7 @@ from uvea.errors import DatasetError, ShapeError, UveaError
 from uvea.images import read, read_channels
 from uvea.images.files import geometry_difference
 from uvea.images.image import Image
+from uvea.images.orientation import AS_IT_IS, Turn, orientation_of, turn_between
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
@@ -66,6 +68,13 @@ class CaseFacts:
     direction: tuple[tuple[float, ...], ...] = ()
     """As in `Image`: column j is the unit vector, in (z, y, x) world order, of array axis j."""
 
+    turn: Turn = AS_IT_IS
+    """What brings the image and its mask to the orientation of the dataset; sizes, spacing, direction and positions are
+    those behind it."""
+
+    orientation: str = ""
+    """How the file has a volume, such as "RAS"; empty where it does not say."""
+
     minimum: PerChannel = ()
     """Over all pixels; NaN where there is a NaN."""
 
@@ -93,7 +102,7 @@ class CaseFacts:
     """How the grid of the mask differs from that of the image, in words; empty where they agree."""
 
     mask_values: Mapping[Key, int] = field(default_factory=dict)
-    """Pixels per gray value, or per colour (red, green, blue)."""
+    """Pixels per gray value, or per colour (red, green, blue); of a mask that is not whole, per value that is not."""
 
     mask_pieces: Mapping[Key, int] = field(default_factory=dict)
     """Connected pieces of equal value, per value except 0 and black; in time series those of a frame, on average."""
@@ -146,13 +155,22 @@ class Survey:
     findings: tuple[Finding, ...]
     """Errors: files that could not be read, masks that could not be understood. Warnings: unknown slice distances."""
 
+    orientation: str = ""
+    """To which all volumes are brought whose files say how they lie, such as "RAS": the most common one among them."""
+
     @property
     def decided(self) -> bool:
         """Whether `labels` are what the masks say; without that, nothing can be said about classes."""
-        return all(finding.kind != "labels" for finding in self.findings)
+        return bool(_usable(self.facts)) and all(finding.kind != "labels" for finding in self.findings)
 
 
-def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, int], None] | None = None) -> Survey:
+def survey(
+    dataset: Dataset,
+    *,
+    options: DataOptions,
+    orientation: str | None = None,
+    advance: Callable[[int, int], None] | None = None,
+) -> Survey:
     """Read all cases once, on all cores, and decide what the mask values mean.
 
     Minimum, maximum, hashes and counts of mask values come from every pixel; means, deviations and percentiles from
@@ -162,27 +180,35 @@ def survey(dataset: Dataset, *, options: DataOptions, advance: Callable[[int, in
     Args:
         dataset: what `discover` found.
         options: axes, ignored value, label names and the user's word on instances.
+        orientation: to bring volumes to, see `uvea.images.orientation`; empty: they stay as they are stored, None: the
+            most common one.
         advance: called with (cases done, all cases) after each case, from this thread.
     """
     facts = _on_all_cores(lambda case: _facts(case, options, background=0), dataset.cases, advance)
     problems = _gathered([problem for fact in facts for problem in fact.problems])
     problems += _unknown_depths(dataset, facts)
+    labels = LabelMap(
+        kind="values", values=(0, 1), ignore=None if options.ignore_value in (0, 1) else options.ignore_value
+    )
     try:
         facts = _with_one_foreground(facts, options)
-        labels = _decide(dataset, facts, options)
+        # Where no mask is usable, what is wrong with each is a finding already; fractions are one of `check`.
+        if _usable(facts) or not any(case.mask for case in dataset.cases):
+            labels = _decide(dataset, facts, options)
     except DatasetError as error:
         # The masks with most values first: they are the ones to look at.
         order = sorted(zip(dataset.cases, facts, strict=True), key=lambda pair: -len(pair[1].mask_values))
         masks = tuple(case.mask for case, _ in order if case.mask)
         problems.append(Finding(severity="error", kind="labels", problem=error.problem, hint=error.hint, files=masks))
-        labels = LabelMap(
-            kind="values", values=(0, 1), ignore=None if options.ignore_value in (0, 1) else options.ignore_value
-        )
     background = labels.colours[0] if labels.kind == "colours" else labels.values[0]
     if background not in (0, (0, 0, 0)):
         # Rare: the first pass took 0 for background, and only all masks together show that it is not.
         facts = _on_all_cores(lambda case: _facts(case, options, background=background), dataset.cases, None)
-    return Survey(facts=tuple(facts), labels=labels, findings=tuple(problems))
+    if orientation is None:
+        lying = Counter(fact.orientation for fact in facts if fact.orientation)
+        orientation = lying.most_common(1)[0][0] if lying else ""
+    facts = [_turned(fact, turn_between(fact.orientation, orientation)) for fact in facts]
+    return Survey(facts=tuple(facts), labels=labels, findings=tuple(problems), orientation=orientation)
 
 
 def read_image(case: Case, *, axes: str | None = None, max_pixels: int | None = None) -> Image:
@@ -197,18 +223,22 @@ def read_image(case: Case, *, axes: str | None = None, max_pixels: int | None = 
 
 
 def read_mask(path: Path, *, axes: str | None = None, max_pixels: int | None = None) -> Image:
-    """A mask as it is on disk. Axes from the user describe the image; a mask may have them without the channel.
+    """A mask as it is on disk, but for nearly whole numbers, which are made whole.
+
+    Axes from the user describe the image; a mask may have them without the channel.
 
     Raises:
         ImageError: if the file cannot be read.
         ShapeError: if the axes fit it in neither way.
     """
-    if axes is None or "c" not in axes:
-        return read(path, axes=axes, max_pixels=max_pixels)
+    without = axes and axes.replace("c", "")
     try:
-        return read(path, axes=axes.replace("c", ""), max_pixels=max_pixels)
+        mask = read(path, axes=without, max_pixels=max_pixels)
     except ShapeError:
-        return read(path, axes=axes, max_pixels=max_pixels)
+        if without == axes:
+            raise
+        mask = read(path, axes=axes, max_pixels=max_pixels)
+    return mask.with_array(made_whole(mask.array))
 
 
 T = TypeVar("T")
@@ -230,19 +260,18 @@ def _on_all_cores(
         pool.shutdown(cancel_futures=True)
 
 
+def _usable(facts: Sequence[CaseFacts]) -> list[CaseFacts]:
+    """Those whose mask could be read as whole numbers."""
+    return [fact for fact in facts if fact.mask_values and fact.mask_whole]
+
+
 def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) -> LabelMap:
-    # Masks with fractions are an error of their own in `check`, which names the files.
-    usable = [fact for fact in facts if fact.mask_values and fact.mask_whole]
     if not any(case.mask for case in dataset.cases):
         raise DatasetError(
             f"none of the {len(dataset.cases)} images in {dataset.root} has a mask",
             hint="put masks of the same names into masks/ beside images/, or name them with --masks",
         )
-    if not usable:
-        raise DatasetError(
-            "no mask could be used to decide which classes there are",
-            hint="see the other findings: no mask can be read as whole numbers",
-        )
+    usable = _usable(facts)
     masks = [case.mask for case in dataset.cases if case.mask]
     return decide_labels(
         [fact.mask_values for fact in usable],
@@ -256,7 +285,7 @@ def _decide(dataset: Dataset, facts: Sequence[CaseFacts], options: DataOptions) 
 
 def _with_one_foreground(facts: Sequence[CaseFacts], options: DataOptions) -> list[CaseFacts]:
     """The facts, with the 1 of masks of one bit called 255 where the others are of 0 and 255."""
-    usable = [fact for fact in facts if fact.mask_values and fact.mask_whole]
+    usable = _usable(facts)
     bits = [fact.mask_dtype == "bool" for fact in usable]
     said = options.instances or (isinstance(options.label_names, dict) and 1 in options.label_names)
     if said or not bits_stand_for_255([fact.mask_values for fact in usable], bits, ignore=options.ignore_value):
@@ -318,6 +347,21 @@ def _facts(case: Case, options: DataOptions, *, background: Key) -> CaseFacts:
     return facts
 
 
+def _turned(facts: CaseFacts, turn: Turn) -> CaseFacts:
+    """The facts of a volume and of its mask once both are turned."""
+    if not turn:
+        return facts
+    return replace(
+        facts,
+        turn=turn,
+        shape=turn.per_axis(facts.shape),
+        spacing=turn.per_axis(facts.spacing),
+        direction=turn.directions(facts.direction),
+        mask_shape=turn.per_axis(facts.mask_shape) if len(facts.mask_shape) == len(facts.shape) else facts.mask_shape,
+        mask_centres={key: turn.shares(centre) for key, centre in facts.mask_centres.items() if len(centre) == 3},
+    )
+
+
 def _unreadable(error: UveaError | MemoryError, files: tuple[Path, ...], what: str) -> Finding:
     if isinstance(error, UveaError):
         return Finding(severity="error", kind=f"unreadable-{what}", problem=error.problem, hint=error.hint, files=files)
@@ -363,6 +407,7 @@ def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
         unit=image.unit,
         depth_unknown=image.depth_unknown,
         direction=image.direction,
+        orientation=orientation_of(image),
         minimum=tuple(map(float, lowest)),
         maximum=tuple(map(float, highest)),
         finite=finite,
@@ -384,10 +429,11 @@ def _measure_mask(facts: CaseFacts, mask: Image, *, where: str, background: Key,
     )
     codes, coloured = codes_of(mask.array, where)
     if codes.dtype.kind == "f":
-        if not np.array_equal(codes, np.rint(codes)) or np.abs(codes).max(initial=0) > 2**53:
-            sample = codes.ravel()[:: stride_for(codes.size, codes.shape[-1])]
-            values, counts = np.unique(sample, return_counts=True)
-            some = dict(zip(values[:1000].tolist(), counts[:1000].tolist(), strict=True))
+        broken = codes[(codes != np.rint(codes)) | (np.abs(codes) > np.float64(2**53))][:SAMPLE]
+        if broken.size:
+            values, counts = np.unique(broken, return_counts=True)
+            step = math.ceil(len(values) / 1000)
+            some = dict(zip(values[::step].tolist(), counts[::step].tolist(), strict=True))
             return replace(facts, mask_values=some, mask_whole=False)
         codes = codes.astype(np.int64)
     values, counts = count_values(codes)

@@ -336,7 +336,8 @@ def _positions(ids: NDArray[np.generic], what: str) -> tuple[NDArray[np.generic]
     if known.size and known[0] < 0:
         raise DatasetError(
             f"the {what} has the object id {known[0]}",
-            hint="use 0 for background and ids from 1; leave out pixels that were not annotated with `within`",
+            hint="use 0 for background and ids from 1; if nobody annotated these pixels, name their value with "
+            f"--ignore-value {known[0]}",
         )
     if known.size and known[0] == 0:
         return known[1:], position

@@ -30,7 +30,8 @@ def read(path: str | Path, *, axes: str | None = None, max_pixels: int | None = 
     Args:
         path: the file; its suffix says the format.
         axes: one letter of c, t, z, y, x per axis of the array in the file, in its order; overrules what
-            the file says. Letters for axes that the file lacks may stand among its own.
+            the file says. Letters for axes that the file lacks may stand among its own. NIfTI, NRRD and
+            MetaImage are seen as zyx, the reverse of nibabel's (x, y, z), so "xyz" is the wrong way round.
         max_pixels: files that declare more, counted over all channels and slices, are refused; None: `MAX_PIXELS`.
 
     Returns:
@@ -236,6 +237,7 @@ def _image_of(stored: Stored, axes: str | None) -> Image:
         unit=unit,
         origin=origin,
         direction=_rows(columns),
+        oriented=stored.oriented,
         plane=plane,
         depth_unknown=depth_unknown,
         header=stored.header,

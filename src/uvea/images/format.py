@@ -61,6 +61,9 @@ class Stored:
     directions: tuple[tuple[float, ...], ...] = ()
     """World unit vector per axis of the array; empty, or zeros for an axis that is not in space."""
 
+    oriented: bool = True
+    """As in `Image`; without directions, of no meaning."""
+
     depth_unknown: bool = False
     """As in `Image`."""
 

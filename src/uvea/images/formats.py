@@ -12,6 +12,10 @@ from uvea.images.tiff import OmeTiff, Tiff
 
 FORMATS: tuple[Format, ...] = (Png(), Jpeg(), Bmp(), Tiff(), OmeTiff(), Nifti(), Nrrd(), MetaImage(), Npy())
 
+CONVERT_DICOM = "these are DICOM files: convert each series first, for example `dcm2niix -z y '{}'`"
+"""A hint; what is missing is the folder of the files."""
+
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _SUFFIXES = sorted((suffix for family in FORMATS for suffix in family.suffixes), key=len, reverse=True)
 
 
@@ -27,7 +31,9 @@ def format_for(path: Path) -> Format:
             return candidate
     raise ImageError(
         f"{path} has a suffix that is no image format here: {suffix or 'none at all'}",
-        hint=f"convert it to one of {', '.join(sorted(_SUFFIXES))}",
+        hint=CONVERT_DICOM.format(path.parent)
+        if is_dicom(path)
+        else f"convert it to one of {', '.join(sorted(_SUFFIXES))}",
     )
 
 
@@ -45,6 +51,19 @@ def suffix_of(path: Path) -> str:
 def is_image(path: Path) -> bool:
     """Whether the name has the suffix of an image; the file is not opened. Hidden files are not images."""
     return not path.name.startswith(".") and suffix_of(path) in _SUFFIXES
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its suffix, or where that is no image either, by its first bytes."""
+    if suffix_of(path) in _DICOM_SUFFIXES:
+        return True
+    try:
+        if is_image(path) or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def stem_of(path: Path) -> str:

@@ -3,6 +3,8 @@
 It knows nothing of files; `files.py` and its neighbours read and write them.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -16,6 +18,9 @@ SPATIAL_AXES = ("yx", "zyx", "tyx")
 
 IN_MILLIMETRES = {"mm": 1.0, "um": 1e-3}
 """Physical units of files."""
+
+LEAST_SHEAR = 1e-3
+"""Cosine between two axes above which they are not at right angles: more than headers are rounded by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,9 @@ class Image:
 
     The world is that of ITK and DICOM (x to the left, y to the back, z to the head), whatever the format.
     """
+
+    oriented: bool = False
+    """Whether the file says how its axes lie in space, so that `direction` is more than a default."""
 
     plane: Plane | None = None
     """Set for a 2D image that was one slice of a volume; its writers put it back there."""
@@ -106,3 +114,14 @@ class Image:
                 hint="give an array of the same spatial size",
             )
         return replace(self, array=array)
+
+
+def shear_degrees(direction: Sequence[Sequence[float]]) -> float:
+    """How far the axes of an image are from right angles, at the most; 0 where they are not, within LEAST_SHEAR.
+
+    Args:
+        direction: as in `Image`. Of a gantry that was tilted by 20 degrees, unless it was resampled, this gives 20.
+    """
+    axes = np.array(direction)
+    cosine = float(np.abs(axes.T @ axes - np.eye(len(axes))).max(initial=0))
+    return math.degrees(math.asin(min(cosine, 1.0))) if cosine > LEAST_SHEAR else 0.0

@@ -94,6 +94,8 @@ class _Header:
     """World (x, y, z)."""
 
     unit: str | None
+    oriented: bool
+    """Whether it says the directions."""
 
 
 class _Itk(Format):
@@ -207,6 +209,7 @@ class Nrrd(_Itk):
             directions=directions,
             origin=origin,
             unit=fields.get("=unit") or (stated[0] if stated else None),
+            oriented="space directions" in fields,
         )
 
 
@@ -266,6 +269,7 @@ class MetaImage(_Itk):
             directions=_grouped(matrix, dims) if matrix else _identity(dims),
             origin=_numbers(_first(fields, "Offset", "Position", "Origin"), dims) or (0.0,) * dims,
             unit=fields.get("unit"),
+            oriented=bool(matrix),
         )
 
 
@@ -434,6 +438,7 @@ def _stored(array: NDArray[np.generic], header: _Header) -> Stored:
         spacing=(*[1.0] * extra, *_scaled(header.spacing[:in_space], factor), *[1.0] * len(channels)),
         unit=known,
         origin=_scaled(header.origin[:in_space], factor),
+        oriented=header.oriented,
         directions=(*[nowhere] * extra, *map(tuple, (vectors / lengths).tolist()), *[nowhere] * len(channels)),
     )
 

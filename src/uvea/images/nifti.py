@@ -3,8 +3,8 @@
 Array axes are nibabel's in reverse: (x, y, z, c) there is (c, z, y, x) here. A fourth axis
 is channels. The affine is taken as nibabel reports it (sform before qform) and turned from
 right-front-up to left-back-up, see `format.py`. Sizes are in millimetres where the file
-does not say. Other programs may prefer the qform: as long as the geometry of an image is that
-of its file, both are written back as they were.
+does not say. Other programs may prefer the qform, and take lengths as they stand: as long as the
+geometry of an image is that of its file, both forms, the units and the version are written back.
 """
 
 import gzip
@@ -34,9 +34,9 @@ TAIL_BYTES = 2**24
 
 _FORMS = (
     "pixdim", "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "sform_code",
-    "srow_x", "srow_y", "srow_z",
+    "srow_x", "srow_y", "srow_z", "xyzt_units",
 )  # fmt: skip
-"""The fields that say where pixels lie."""
+"""The fields that say where pixels lie, and in which units."""
 
 _LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -45,8 +45,19 @@ _LPS = np.diag([-1.0, -1.0, 1.0])
 class _Header:
     """Where a file says that its pixels lie, in its own fields, and what nibabel makes of them."""
 
+    version: int
+    dims: int
+    """Axes without channels: a slice of a volume may have two or three."""
+
     fields: Mapping[str, NDArray[np.generic]]
     affine: NDArray[np.float64]
+    """In `unit`."""
+
+    unit: str
+
+    def holds(self, affine: NDArray[np.float64], unit: str) -> bool:
+        """Whether an image still lies where its file said."""
+        return self.unit == unit and np.allclose(self.affine, affine)
 
 
 class Nifti(Format):
@@ -72,22 +83,26 @@ class Nifti(Format):
         array = image.array
         kind = np.uint8 if array.dtype.kind == "b" else np.float32 if array.dtype == np.float16 else array.dtype
         array = array.astype(kind)
-        if image.axes == "yx" and (image.plane is not None or image.channels > 1):
+        affine = _affine(image)
+        known = image.header
+        header = known if isinstance(known, _Header) and known.holds(affine, image.unit) else None
+        flat = image.plane is None or (header is not None and header.dims == 2)
+        if image.axes == "yx" and (image.channels > 1 or not flat):
             array = array[:, np.newaxis]
         array = array.T if image.channels > 1 else array[0].T
-        affine = _affine(image)
         # NIfTI-1 counts in 16 bits.
-        version = library.Nifti1Image if max(array.shape) <= 32767 else library.Nifti2Image
-        file = version(array, affine, dtype=array.dtype)
+        first = max(array.shape) <= 32767 and (header is None or header.version == 1)
+        # Without an affine nibabel leaves those of the header alone.
+        file = (library.Nifti1Image if first else library.Nifti2Image)(array, None, dtype=array.dtype)
         file.header.set_slope_inter(1, 0)
-        file.header.set_xyzt_units({"mm": "mm", "um": "micron", "px": "unknown"}[image.unit])
         if image.unit == "px":
             file.header["descrip"] = _PIXELS
-        if isinstance(image.header, _Header) and np.allclose(image.header.affine, affine):
-            for name, value in image.header.fields.items():
-                file.header[name] = value
-        else:
+        if header is None:
+            file.header.set_xyzt_units({"mm": "mm", "um": "micron", "px": "unknown"}[image.unit])
             _set_forms(file, affine)
+        else:
+            for name, value in header.fields.items():
+                file.header[name] = value
         library.save(file, path)
 
 
@@ -181,7 +196,13 @@ def _stored(array: NDArray[np.generic], channels: bool, header: Any) -> Stored:
     elif dims == 2:
         array = array[:, :, np.newaxis]
     spatial = "zyx"[-len(sizes) :]
-    kept = {name: header[name].copy() for name in _FORMS}
+    kept = _Header(
+        version=1 if int(header["sizeof_hdr"]) == 348 else 2,
+        dims=dims,
+        fields={name: header[name].copy() for name in _FORMS},
+        affine=np.diag([factor, factor, factor, 1.0]) @ affine,
+        unit=unit,
+    )
     nowhere = [0.0] * len(origin)
     return Stored(
         array=array.T,
@@ -189,8 +210,9 @@ def _stored(array: NDArray[np.generic], channels: bool, header: Any) -> Stored:
         spacing=(*[1.0] * channels, *sizes.tolist()),
         unit=unit,
         origin=tuple(origin.tolist()),
+        oriented=bool(header["qform_code"] > 0 or header["sform_code"] > 0),
         directions=tuple(map(tuple, [*[nowhere] * channels, *vectors.tolist()])),
-        header=_Header(kept, affine),
+        header=kept,
     )
 
 

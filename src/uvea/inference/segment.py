@@ -19,6 +19,7 @@ from torch.nn import functional
 from uvea.durable import reserve
 from uvea.errors import OutputError, is_out_of_memory
 from uvea.images.image import Image
+from uvea.images.orientation import Turn
 from uvea.inference.resize import Resizer
 from uvea.inference.sliding_window import (
     Batch,
@@ -52,6 +53,9 @@ TOGETHER = {2: 8, 3: 4}
 
 FINER = 4
 """Where patches do not cover an image, half of them are the most varied of so many times as many."""
+
+STEPS = 0xFFFF
+"""Where objects are told apart, probabilities have so many steps, as in files of 16 bits: these decode to the same."""
 
 IN_MEMORY = 1 << 30
 """Bytes of the probabilities of an image that are kept in memory where objects are to be found in all of it."""
@@ -110,8 +114,8 @@ class Segmented:
     """(1, ...) or (3, ...) with the values of the training masks; None if not asked for."""
 
     probabilities: NDArray[np.float32] | None
-    """(k, ...) in [0, 1], those of the classes summing to one, then maps of objects, if there are any; None if not
-    asked for."""
+    """(k, ...) in [0, 1], those of the classes summing to one, then maps of objects, if there are any, all in `STEPS`
+    then; None if not asked for."""
 
     classes: NDArray[np.int16] | None = None
     """(...) the class of each pixel, from 0; None if not asked for."""
@@ -231,7 +235,7 @@ def segment_source(
         networks: as in `segment`.
         source: gives the tiles.
         plan: of the model.
-        shape: spatial size of the image itself, which the results get.
+        shape: spatial size of the image itself, as it lies in its file, which the results get.
         engine: see `Engine`; what fits in memory is remembered in it.
         mirror: as in `segment`.
         mask: whether the mask is wanted.
@@ -246,6 +250,7 @@ def segment_source(
         engine.fit.said_unmirrored = True
         tell("mirroring changes nothing: the plan of this model has no mirror_axes")
     settlers = [engine.settler(network) for network in networks]
+    turned = source.turn.per_axis(shape)
     before = engine.fit.tile, engine.fit.tiles
     while True:
         tile = engine.fit.tile or plan.tile
@@ -258,18 +263,19 @@ def segment_source(
                 engine.fit.said = True
                 tell(f"there is no memory for {_times(source.shape)} at once: tiles are {_times(tile)}")
         try:
-            return _collect(
+            found = _collect(
                 _on_grid(
                     _bands(networks, settlers, source, plan, tile=tile, engine=engine, mirror=mirror, tell=tell),
                     source,
-                    shape,
+                    turned,
                 ),
                 plan,
-                shape,
+                turned,
                 mask=mask,
                 probabilities=probabilities,
                 classes=classes,
             )
+            return _turned_back(found, source.turn)
         except TileTooLarge as error:
             used = Window(tile=tile, overlap=plan.overlap, stride=plan.stride).size(source.shape)
             smaller = _smaller(tile, used, plan.stride)
@@ -286,6 +292,25 @@ def segment_source(
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(str(error)) from None
+
+
+def _turned_back(found: Segmented, turn: Turn) -> Segmented:
+    """As the image lies in its file."""
+    if not turn:
+        return found
+    mask, shares, classes = found.mask, found.probabilities, found.classes
+    return Segmented(
+        mask=None if mask is None else turn.back(mask),
+        probabilities=None if shares is None else turn.back(shares),
+        classes=None if classes is None else turn.back(classes[None])[0],
+    )
+
+
+def in_steps(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A copy of probabilities, rounded to what a file of 16 bits gives back, see `STEPS`."""
+    found = np.multiply(probabilities, np.float32(STEPS))
+    np.rint(found, out=found)
+    return np.divide(found, np.float32(STEPS), out=found)
 
 
 def to_grid(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
@@ -450,7 +475,7 @@ def _collect(
             maps = probabilities_of(shares)
             if whole is None:
                 whole = _room((len(maps), *shape), on_disk=plan.maps > 0)
-            whole[place] = maps.cpu().numpy()
+            whole[place] = in_steps(maps.cpu().numpy()) if plan.maps else maps.cpu().numpy()
     return Segmented(mask=whole_mask, probabilities=whole, classes=whole_classes)
 
 

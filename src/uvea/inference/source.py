@@ -13,6 +13,7 @@ from torch import Tensor
 
 from uvea.arrays.normalize import Scale, measure
 from uvea.images.image import Image
+from uvea.images.orientation import AS_IT_IS, Turn, orientation_of, turn_between
 from uvea.inference.sliding_window import Range
 from uvea.plan.plan import Plan
 from uvea.plan.prepare import grid_of, prepare_image
@@ -24,15 +25,22 @@ BLOCK = 2**22
 class Source:
     """Gives tiles of an image; see `source_of`."""
 
-    def __init__(self, array: NDArray[np.generic], dims: int, scales: Sequence[Scale] | None = None) -> None:
+    def __init__(
+        self,
+        array: NDArray[np.generic],
+        dims: int,
+        scales: Sequence[Scale] | None = None,
+        turn: Turn = AS_IT_IS,
+    ) -> None:
         """Take (c, ...) with `dims` spatial axes that networks see, perhaps behind one of slices.
 
         Args:
             array: any real dtype; without scales already prepared, float32.
             dims: 2 or 3.
             scales: one per channel.
+            turn: what was done to the image, and has to be undone with what is found in it.
         """
-        self.array, self.dims = array, dims
+        self.array, self.dims, self.turn = array, dims, turn
         self._scales = tuple(scales or ())
 
     @property
@@ -74,22 +82,25 @@ class Source:
 def source_of(image: Image, plan: Plan, *, where: str) -> Source:
     """Check an image and measure what its normalisation needs.
 
-    An image of another pixel size than the plan's is resampled, as a whole.
+    A volume is brought to the orientation of the training, where both are known. An image of another pixel size than
+    the plan's is resampled, as a whole.
 
     Raises:
         ShapeError: for the wrong number of axes or channels.
         ImageError: for pixels that are NaN or infinite.
     """
+    turn = turn_between(orientation_of(image), plan.fingerprint.orientation)
+    image = turn.image(image)
     array = image.array
     as_planned = len(image.axes) >= plan.dims and not (plan.dims == 3 and image.axes != "zyx")
     if as_planned and image.channels == 1 and plan.colour:
         array = np.broadcast_to(array, (plan.channels, *image.shape))
     if not as_planned or len(array) != plan.channels or grid_of(image, plan) != image.shape or not _finite(image.array):
         # Resamples, or finds the words for what is wrong.
-        return Source(prepare_image(image, plan, where=where), plan.dims)
+        return Source(prepare_image(image, plan, where=where), plan.dims, turn=turn)
     repeated = image.channels < plan.channels and len(set(plan.normalization)) == 1
     scales = [measure(*one) for one in zip(array[:1] if repeated else array, plan.normalization, strict=not repeated)]
-    return Source(array, plan.dims, scales * plan.channels if repeated else scales)
+    return Source(array, plan.dims, scales * plan.channels if repeated else scales, turn)
 
 
 def _finite(array: NDArray[np.generic]) -> bool:

@@ -179,9 +179,14 @@ def _cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
     return max(cores, 1)
 
 
-def _free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Memory that this process can still get, the least of the system's and its containers' room."""
+def _free_memory_bytes(
+    groups: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo"), process: Path = Path("/proc/self")
+) -> int:
+    """Memory that this process can still get, the least of the system's, its containers' and its own room."""
     room = [_system_memory_bytes(meminfo)]
+    for line in _read(process / "limits").splitlines():  # schedulers and `ulimit -v` limit addresses
+        if line.startswith("Max address space") and (most := line.split()[3]).isdigit():
+            room.append(int(most) - 1024 * _value_after("VmSize:", _read(process / "status")))
     for folder in _own_groups(groups):
         # Version 2, then version 1 of control groups.
         for limit, used in (

@@ -82,25 +82,41 @@ def objects_of(graph: Basins, settings: Decoding) -> Ids:
     count = graph.basins
     peak = graph.peak[:count].astype(np.float64)
     top, edges, passes = _climb(peak, graph.edges, graph.passes.astype(np.float64), settings)
-    size = np.bincount(top, weights=graph.size[:count], minlength=count).astype(np.int64)
-    groups = _Groups(peak.tolist(), size.tolist())
-    apart = []
-    for (first, second), height in zip(edges.tolist(), passes.tolist(), strict=True):
-        lower, higher = groups.by_peak(first, second)
-        if groups.peak[lower] < settings.least or groups.peak[lower] - height < settings.gap:
+    # Only tops are looped over: where maps are noisy, they are few of the basins.
+    tops, top = np.unique(top, return_inverse=True)
+    edges = np.searchsorted(tops, edges)
+    groups = _Groups(peak[tops])
+    apart = np.zeros(len(edges), np.bool_)
+    for edge, ((first, second), height) in enumerate(zip(edges.tolist(), passes.tolist(), strict=True)):
+        lower, higher = groups.ordered(first, second)
+        if groups.weight[lower] < settings.least or groups.weight[lower] - height < settings.gap:
             groups.join(lower, higher)
         else:
-            apart.append((first, second))
-    for first, second in apart:
-        smaller, larger = groups.by_size(first, second)
-        if smaller != larger and groups.size[smaller] < settings.min_size:
-            groups.join(smaller, larger)
-
-    top = np.array([groups.of(node) for node in range(count)], np.int64)[top]
-    kept = np.unique(top[np.array(groups.size, np.int64)[top] >= settings.min_size])
+            apart[edge] = True
+    joined = groups.roots()
+    kept = np.unique(joined)
     number = np.zeros(len(graph.peak), np.int32)
-    number[kept] = np.arange(1, len(kept) + 1)
-    number[:count] = number[top]
+
+    if settings.min_size > 1:
+        # What counts is the size that an object will have, with its holes.
+        number[:count] = joined[top] + 1
+        if settings.fill_holes:
+            _fill_holes(number, graph)
+        sizes = np.bincount(number, weights=graph.size, minlength=len(tops) + 1)[1:]
+        groups = _Groups(sizes.astype(np.float64))
+        for first, second in joined[edges[apart]].tolist():
+            smaller, larger = groups.ordered(first, second)
+            if smaller != larger and groups.weight[smaller] < settings.min_size:
+                groups.weight[larger] += groups.weight[smaller]
+                groups.join(smaller, larger)
+        joined = groups.roots()[joined]
+        kept = np.unique(joined)
+        kept = kept[np.array(groups.weight)[kept] >= settings.min_size]
+
+    of_group = np.zeros(len(tops), np.int32)
+    of_group[kept] = np.arange(1, len(kept) + 1)
+    number[:] = 0
+    number[:count] = of_group[joined[top]]
     if settings.fill_holes:
         _fill_holes(number, graph)
     return number
@@ -112,6 +128,7 @@ def tune(
     *,
     start: Decoding | None = None,
     spacings: Sequence[Sequence[float] | None] | None = None,
+    shares: Sequence[float] | None = None,
     foregrounds: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7),
     gaps: Sequence[float] = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
     leasts: Sequence[float] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4),
@@ -127,6 +144,7 @@ def tune(
         score: of the objects of all cases, in their order; larger is better. Mean AP, as a rule.
         start: where the search starts; None for the defaults.
         spacings: that of each case, as for `decode`; None for 1.
+        shares: how many pixels of those that min_size counts a pixel of each case is; None for 1.
         foregrounds: values to try; so are the next three.
 
     Returns:
@@ -146,7 +164,10 @@ def tune(
                     basins_of(*surface_of(maps, settings), spacing=spacing)
                     for maps, spacing in zip(cases, steps, strict=True)
                 ]
-            found = [objects_of(graph, settings)[graph.node][nodes] for nodes, graph in graphs[settings.foreground]]
+            found = [
+                objects_of(graph, settings.on(share))[graph.node][nodes]
+                for (nodes, graph), share in zip(graphs[settings.foreground], shares or [1.0] * len(cases), strict=True)
+            ]
             known[settings] = score(found)
         return known[settings]
 
@@ -171,31 +192,29 @@ def tune(
 
 
 class _Groups:
-    """Basins that were joined; a group is known by one of them, its top."""
+    """Nodes that were joined; a group is known by one of them, its root, and so is its weight."""
 
-    def __init__(self, peak: list[float], size: list[int]) -> None:
-        self.peak, self.size = peak, size
-        self._above = list(range(len(peak)))
+    def __init__(self, weight: NDArray[np.float64]) -> None:
+        self.weight = weight.tolist()
+        self._above = list(range(len(self.weight)))
 
-    def of(self, node: int) -> int:
+    def ordered(self, first: int, second: int) -> tuple[int, int]:
+        """The roots of the lighter and the heavier of two groups; of equals the earlier one is the heavier."""
+        one, other = self._root(first), self._root(second)
+        return (other, one) if (self.weight[one], -one) > (self.weight[other], -other) else (one, other)
+
+    def join(self, lighter: int, heavier: int) -> None:
+        self._above[lighter] = heavier
+
+    def roots(self) -> NDArray[np.int64]:
+        """That of every node."""
+        return roots_of(np.array(self._above, np.int64))
+
+    def _root(self, node: int) -> int:
         above = self._above
         while above[node] != node:
             above[node] = node = above[above[node]]
         return node
-
-    def by_peak(self, first: int, second: int) -> tuple[int, int]:
-        """The lower and the higher of two groups; of equals the earlier one is the higher."""
-        one, other = self.of(first), self.of(second)
-        return (other, one) if (self.peak[one], -one) > (self.peak[other], -other) else (one, other)
-
-    def by_size(self, first: int, second: int) -> tuple[int, int]:
-        """The smaller and the larger of two groups; of equals the earlier one is the larger."""
-        one, other = self.of(first), self.of(second)
-        return (other, one) if (self.size[one], -one) > (self.size[other], -other) else (one, other)
-
-    def join(self, lower: int, higher: int) -> None:
-        self._above[lower] = higher
-        self.size[higher] += self.size[lower]
 
 
 def _climb(

@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import stdtrit
 
 from uvea.errors import DatasetError, ShapeError
 from uvea.plan.decoding import Cleaning
@@ -29,8 +30,8 @@ LEAST_GAIN = 0.001
 LEAST_CASES = 5
 """With fewer cases, or groups of them, the spread of a gain says nothing."""
 
-ERRORS = 2.0
-"""How many standard errors above zero a gain has to be: that of pure chance is so in one trial of forty."""
+CHANCE = 1 / 40
+"""How often pure chance may look like a gain, where several components, or several holes, are tried on a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Choice:
 
 
 def clean(
-    labels: NDArray[np.integer], cleanings: Mapping[int, Cleaning], *, timed: bool = False
+    labels: NDArray[np.integer], cleanings: Mapping[int, Cleaning], *, timed: bool = False, share: float = 1.0
 ) -> NDArray[np.integer]:
     """Clean a mask.
 
@@ -74,6 +75,7 @@ def clean(
         labels: (...) classes, 0 background, IGNORE (-1) not annotated.
         cleanings: what to do, by class from 1, done in this order.
         timed: whether the first axis is time: each frame is a mask of its own then.
+        share: how many pixels of those that sizes count a pixel is, see `Cleaning`.
 
     Returns:
         A new array of the same type; the same one where there is nothing to do.
@@ -81,11 +83,14 @@ def clean(
     Raises:
         DatasetError: if background is to be cleaned.
     """
+    if not labels.size:
+        return labels
     if timed and cleanings:
-        return np.stack([clean(frame, cleanings) for frame in labels])
-    for label, how in cleanings.items():
+        return np.stack([clean(frame, cleanings, share=share) for frame in labels])
+    for label, settings in cleanings.items():
         if label < 1:
             raise DatasetError(f"class {label} cannot be cleaned", hint="name classes from 1; holes are background")
+        how = settings.on(share)
         if how.largest or how.min_size > 1:
             labels = _drop(labels, label, how)
         if how.fill_holes:
@@ -100,13 +105,15 @@ def choose_postprocessing(
     classes: int,
     groups: Sequence[Hashable] | None = None,
     timed: Sequence[bool] | None = None,
+    shares: Sequence[float] | None = None,
     min_sizes: Sequence[int] = MIN_SIZES,
     holes: Sequence[int] = HOLES,
 ) -> Choice:
     """Find the cleaning of each class that improves validation by more than noise.
 
     First the components (the largest only, or a least size), then, on top of what was accepted, the holes. The best
-    is accepted if its mean gain is at least LEAST_GAIN and at least ERRORS standard errors, from LEAST_CASES groups.
+    is accepted if its mean gain is at least LEAST_GAIN, and above zero by a t-test at CHANCE divided by the number of
+    these trials, from LEAST_CASES groups: with 5 groups it is about five standard errors, with 20 about three.
 
     Args:
         cases: truth and prediction of each, classes (...).
@@ -114,6 +121,7 @@ def choose_postprocessing(
         classes: background included.
         groups: patient or stack of each case: its cases count as one. None: every case by itself.
         timed: whether the first axis of each case is time, see `clean`. None: of no case.
+        shares: that of each case, see `clean`; None for 1.
         min_sizes: least sizes to try, pixels.
         holes: sizes of holes to try, pixels.
 
@@ -127,6 +135,7 @@ def choose_postprocessing(
     if len(names) != len(cases):
         raise ShapeError(f"{len(names)} groups for {len(cases)} cases", hint="give one group per case, or none")
     series = [False] * len(cases) if timed is None else list(timed)
+    sizes = [1.0] * len(cases) if shares is None else list(shares)
     members = [[i for i, name in enumerate(names) if name == group] for group in dict.fromkeys(names)]
     if len(members) < LEAST_CASES:
         reason = f"masks are left as they are: {len(members)} validation groups are too few to tell a gain from chance"
@@ -136,16 +145,17 @@ def choose_postprocessing(
     said: list[str] = []
     for label in range(1, classes):
         best = Cleaning()
-        current = _scores(cases, series, score, label, best, members)
+        current = _scores(cases, series, sizes, score, label, best, members)
         components = [replace(best, largest=True), *(replace(best, min_size=size) for size in min_sizes)]
         for step in range(2):
             options = components if step == 0 else [replace(best, fill_holes=size) for size in holes]
+            errors = float(stdtrit(len(members) - 1, 1 - CHANCE / len(options)))
             trials = []
             for option in options:
-                found = _scores(cases, series, score, label, option, members)
+                found = _scores(cases, series, sizes, score, label, option, members)
                 gains = found - current
                 gain, error = float(gains.mean()), float(gains.std(ddof=1)) / sqrt(len(gains))
-                trials.append((gain if gain >= max(LEAST_GAIN, ERRORS * error) else 0.0, option, found, gain, error))
+                trials.append((gain if gain >= max(LEAST_GAIN, errors * error) else 0.0, option, found, gain, error))
             worth, option, found, gain, _ = max(trials, key=lambda trial: trial[0])
             tried += [
                 Tried(
@@ -197,6 +207,7 @@ def _fill(labels: NDArray[np.integer], label: int, largest: int) -> NDArray[np.i
 def _scores(
     cases: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]],
     timed: Sequence[bool],
+    shares: Sequence[float],
     score: Callable[[NDArray[np.integer], NDArray[np.integer], int], float],
     label: int,
     how: Cleaning,
@@ -205,8 +216,8 @@ def _scores(
     """Mean score of each group."""
     found = np.array(
         [
-            score(truth, clean(prediction, {label: how}, timed=series), label)
-            for (truth, prediction), series in zip(cases, timed, strict=True)
+            score(truth, clean(prediction, {label: how}, timed=series, share=share), label)
+            for (truth, prediction), series, share in zip(cases, timed, shares, strict=True)
         ]
     )
     return np.array([found[group].mean() for group in map(list, members)])

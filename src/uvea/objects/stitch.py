@@ -47,7 +47,7 @@ def decode_blocks(
 ) -> int:
     """Decode an array of any size.
 
-    Each part of the maps is read once, with one pixel around it. In memory are one block and the graph: some tens of
+    Each part of the maps is read once, with one pixel around it. In memory are one block and the graph: up to 600
     bytes per basin. A file of four bytes per pixel lies in the folder of temporary files meanwhile.
 
     Args:
@@ -64,7 +64,8 @@ def decode_blocks(
         Number of objects.
 
     Raises:
-        ShapeError: if maps are not of the size of their part, or the block does not fit the axes.
+        ShapeError: if maps are not of the size of their part, the block does not fit the axes, or the type of `out`
+            does not hold the number of objects; nothing was written then.
         OutputError: if there is no room for the temporary file.
     """
     size = tuple(block or (BLOCK.get(len(shape), 1),) * len(shape))
@@ -74,10 +75,12 @@ def decode_blocks(
             hint="give one block size per axis of (y, x) or (z, y, x)",
         )
     check_spacing(spacing, shape)
+    if not prod(shape):
+        return 0
     boxes = order(_boxes(shape, size))
     with tempfile.TemporaryFile(prefix="uvea-") as file:
         try:
-            reserve(file.fileno(), max(1, prod(shape)) * 4)
+            reserve(file.fileno(), prod(shape) * 4)
             scratch: NDArray[np.int32] = np.memmap(file, np.int32, mode="r+", shape=tuple(shape))
         except OSError as error:
             raise OutputError(
@@ -99,12 +102,19 @@ def decode_blocks(
                 advance(done + 1, 2 * len(boxes))
         graph = pieces.graph()
         number = objects_of(graph, settings)
+        count = int(number.max(initial=0))
+        kind = getattr(out, "dtype", None)
+        if isinstance(kind, np.dtype) and np.array(count).astype(kind) != count:
+            raise ShapeError(
+                f"{count} objects do not fit into an array of {kind}",
+                hint="give an `out` of a larger type, such as uint32",
+            )
         table = number[graph.node]
         for done, core in enumerate(boxes, start=len(boxes)):
             out[core] = table[scratch[core]]
             if advance is not None:
                 advance(done + 1, 2 * len(boxes))
-    return int(number.max(initial=0))
+    return count
 
 
 class _Pieces:

@@ -52,6 +52,9 @@ class Objects:
     score: Floats
     """(n,) mean over the pixels of the probability of that class, in [0, 1]; NaN without probabilities."""
 
+    scored: bool
+    """Whether there were probabilities; an image without objects tells it by nothing else."""
+
     axes: str
     unit: str
 
@@ -110,6 +113,7 @@ def measure(
         else np.empty((len(size), 0)),
         label=label,
         score=np.full(len(size), np.nan) if by_class is None else by_class[rows, label - 1] / size,
+        scored=by_class is not None,
         axes="zyx"[-ids.ndim :],
         unit=unit,
     )
@@ -118,40 +122,54 @@ def measure(
 def as_csv(objects: Objects, *, names: Sequence[str] = ()) -> str:
     """The table as text: a header with units, one line per object, six digits.
 
+    The columns depend on what was given to `measure`, never on what was found.
+
     Args:
         objects: of `measure`.
         names: one per class, background first; left out, classes are written as numbers. One that a spreadsheet would
             calculate with has a "'" in front, as in scores.csv.
     """
-    unit = objects.unit
-    power = {2: "²", 3: "³"}[len(objects.axes)]
-    what = "area" if len(objects.axes) == 2 else "volume"
-    header = ["id", "class"]
-    header += [f"{axis} [{unit}]" for axis in objects.axes]
-    header += ["pixels", f"{what} [{unit}{power}]", f"diameter [{unit}]", "at border"]
-    header += [f"mean of channel {channel + 1}" for channel in range(objects.intensity.shape[1])]
-    scored = not np.isnan(objects.score).all()
-    header += ["score"] if scored else []
+    places = [f"{axis} [{objects.unit}]" for axis in objects.axes]
+    sizes, others = _sizes(objects), _others(objects)
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(header)
+    lines.writerow(["id", "class", *places, "pixels", *sizes, "at border", *others])
     for row in range(len(objects.ids)):
         label = int(objects.label[row])
-        numbers = [*objects.centroid[row]]
-        measured = [objects.extent[row], objects.diameter[row]]
         lines.writerow(
             [
                 int(objects.ids[row]),
                 as_cell(names[label]) if names else label,
-                *map(_digits, numbers),
+                *map(_digits, objects.centroid[row]),
                 int(objects.size[row]),
-                *map(_digits, measured),
+                *(_digits(column[row]) for column in sizes.values()),
                 "yes" if objects.at_border[row] else "no",
-                *map(_digits, objects.intensity[row]),
-                *([_digits(objects.score[row])] if scored else []),
+                *(_digits(column[row]) for column in others.values()),
             ]
         )
     return text.getvalue()
+
+
+def measurements(objects: Objects) -> dict[int, dict[str, float]]:
+    """What was measured, by id of the object and name of the column, with the digits of the table."""
+    columns = _sizes(objects) | _others(objects)
+    return {
+        int(number): {name: float(_digits(column[row])) for name, column in columns.items()}
+        for row, number in enumerate(objects.ids)
+    }
+
+
+def _sizes(objects: Objects) -> dict[str, Floats]:
+    """Columns by name. The names are ASCII, because Excel takes a file without a mark for one of Windows."""
+    dims, unit = len(objects.axes), objects.unit
+    what = "area" if dims == 2 else "volume"
+    return {f"{what} [{unit}^{dims}]": objects.extent, f"diameter [{unit}]": objects.diameter}
+
+
+def _others(objects: Objects) -> dict[str, Floats]:
+    """Columns that are there where an image or probabilities were."""
+    means = {f"mean of channel {channel + 1}": column for channel, column in enumerate(objects.intensity.T)}
+    return means | ({"score": objects.score} if objects.scored else {})
 
 
 class _Sums:

@@ -1,6 +1,10 @@
-"""How objects are decoded and masks are cleaned: plain data, found on validation data and kept with the model."""
+"""How objects are decoded and masks are cleaned: plain data, found on validation data and kept with the model.
 
-from dataclasses import dataclass
+Sizes count pixels of the plan's spacing, where it has one: in an image of coarser pixels an object has fewer.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
 
 from pydantic import ConfigDict
 
@@ -28,7 +32,8 @@ class Decoding:
     """A peak lower than this is never an object of its own where it touches another; in [0, 1]."""
 
     min_size: int = 0
-    """Smaller objects, in pixels, are joined to an object that they touch, and are dropped where they touch none."""
+    """Smaller objects, in pixels and with their holes where these are filled, are joined to an object that they touch,
+    and are dropped where they touch none."""
 
     fill_holes: bool = True
     """Whether background that lies within one object is made part of it."""
@@ -37,8 +42,15 @@ class Decoding:
         for name, low, high in (("foreground", 0, 1), ("gap", 0, 1), ("least", 0, 1), ("min_size", 0, float("inf"))):
             value = getattr(self, name)
             if not low <= value <= high:
-                bounds = f"from {low} to {high}" if high == 1 else f"of {low} or more"
-                raise PlanError(f"decoding with {name} {value}", hint=f"use a {name} {bounds}")
+                bounds = f"from {low} to {high}" if high == 1 else f"{low} or more"
+                raise PlanError(
+                    f"decoding with {name} {value:g} is impossible: it has to be {bounds}",
+                    hint=f"use a {name} {'of ' if high != 1 else ''}{bounds}",
+                )
+
+    def on(self, share: float) -> Self:
+        """The same for an image of which a pixel is `share` pixels of the plan's spacing, see `pixel_share`."""
+        return replace(self, min_size=round(self.min_size / share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,4 +71,10 @@ class Cleaning:
     def __post_init__(self) -> None:
         for name in ("min_size", "fill_holes"):
             if getattr(self, name) < 0:
-                raise PlanError(f"cleaning with {name} {getattr(self, name)}", hint=f"use a {name} of 0 or more")
+                raise PlanError(
+                    f"{name} {getattr(self, name)} is no number of pixels", hint=f"use a {name} of 0 or more"
+                )
+
+    def on(self, share: float) -> Self:
+        """The same for an image of which a pixel is `share` pixels of the plan's spacing, see `pixel_share`."""
+        return replace(self, min_size=round(self.min_size / share), fill_holes=round(self.fill_holes / share))

@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from uvea.arrays.labels import Key, LabelMap
 from uvea.datasets.check import in_colour
@@ -18,6 +18,7 @@ from uvea.datasets.measure import PERCENTS
 from uvea.datasets.survey import CaseFacts, Survey
 from uvea.errors import DatasetError
 from uvea.images.image import IN_MILLIMETRES
+from uvea.images.orientation import is_orientation
 
 MIRRORED = 0.9
 """Share of the cases in which two classes must lie like mirror images to be taken for them."""
@@ -27,6 +28,12 @@ MIRROR_VOLUMES = 1.5
 
 MIRROR_SLANT = 0.25
 """How far apart mirror images may be along the other axes, as a share of their distance from left to right."""
+
+
+def _checked_orientation(text: str) -> str:
+    if text and not is_orientation(text):
+        raise ValueError(f"{text!r:.20} is no orientation, such as 'RAS'")
+    return text
 
 
 class Fingerprint(BaseModel):
@@ -86,6 +93,9 @@ class Fingerprint(BaseModel):
     thickness: float = 0.0
     """Median over cases of how wide the foreground is in a plane, or the rest where that is narrower, pixels: the width
     of lines, about the radius of discs; 0 where it is not known."""
+
+    orientation: Annotated[str, AfterValidator(_checked_orientation)] = ""
+    """To which volumes are brought whose files say how they lie, such as "RAS"; empty: they stay as they are stored."""
 
     left_right: bool
     """Two labels are named as the left and the right of one thing."""
@@ -184,6 +194,7 @@ def measure(survey: Survey) -> Fingerprint:
         class_cases=present,
         object_size=float(np.median([fact.object_size for fact in facts if fact.objects] or [0.0])),
         thickness=float(np.median([fact.thickness for fact in facts if fact.objects] or [0.0])),
+        orientation=survey.orientation,
         left_right=_named_left_and_right(survey.labels.names),
         left_right_axis=_left_right_axis(facts),
         mirror_pairs=_mirror_pairs(facts, survey.labels),

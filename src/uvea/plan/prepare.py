@@ -3,6 +3,7 @@
 channels -> resample to the plan's spacing -> normalise
 """
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -108,16 +109,12 @@ def grid_of(image: Image | CaseFacts, plan: Plan) -> tuple[int, ...]:
     Raises:
         ImageError: if the pixel size in the file would make an image of more than `MAX_PIXELS`.
     """
-    if plan.spacing is None or (image.unit == "px") != (plan.unit == "px"):
+    steps = _resampled(image.axes, image.spacing, image.unit, plan)
+    if plan.spacing is None or not steps:
         return image.shape
-    last = len(image.shape) - plan.dims
-    if plan.unit == "px":  # proportions: the shortest side is one
-        factor = 1 / min(image.spacing[1 if image.axes.startswith("t") else 0 :])
-    else:
-        factor = IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit]
-    sizes = zip(image.shape[last:], (factor * n for n in image.spacing[last:]), plan.spacing, strict=True)
-    # A hundredth of a pixel of rounding in a header is not worth a resampling.
-    real = [length if abs(have / want - 1) < 0.01 else length * have / want for length, have, want in sizes]
+    last = len(image.shape) - len(steps)
+    sizes = zip(image.shape[last:], steps, strict=True)
+    real = [length if have == want else length * have / want for length, (have, want) in sizes]
     if not prod(max(length, 1) for length in real) * prod(image.shape[:last]) <= MAX_PIXELS:
         raise ImageError(
             f"an image of {_times(image.shape)} pixels of {_times(image.spacing)} {image.unit} would become one of "
@@ -125,6 +122,24 @@ def grid_of(image: Image | CaseFacts, plan: Plan) -> tuple[int, ...]:
             hint="correct the pixel size in the file, or downscale the image",
         )
     return (*image.shape[:last], *(max(1, round(length)) for length in real))
+
+
+def pixel_share(axes: str, spacing: Sequence[float], unit: str, plan: Plan) -> float:
+    """How many pixels of the plan's spacing a pixel of an image is; 1 where `grid_of` has nothing to resample."""
+    return prod(have / want for have, want in _resampled(axes, spacing, unit, plan))
+
+
+def _resampled(axes: str, spacing: Sequence[float], unit: str, plan: Plan) -> list[tuple[float, float]]:
+    """Pixel sizes of an image, in the plan's unit, and of the plan, for the axes that are brought to it; or none."""
+    if plan.spacing is None or (unit == "px") != (plan.unit == "px"):
+        return []
+    if plan.unit == "px":  # proportions: the shortest side is one
+        factor = 1 / min(spacing[1 if axes.startswith("t") else 0 :])
+    else:
+        factor = IN_MILLIMETRES[unit] / IN_MILLIMETRES[plan.unit]
+    steps = zip((factor * n for n in spacing[-plan.dims :]), plan.spacing, strict=True)
+    # A hundredth of a pixel of rounding in a header is not worth a resampling.
+    return [(want, want) if abs(have / want - 1) < 0.01 else (have, want) for have, want in steps]
 
 
 def _times(shape: tuple[float, ...]) -> str:

@@ -207,7 +207,7 @@ def decide(
     settle("deterministic", lambda: (False, "makes a GPU repeat to the bit, and slower; a processor repeats anyway"))
     settle("tile", lambda: _fitting_tile(_tiles(patch, gpu=gpu), network, patch, machine))
     settle("overlap", lambda: _overlap(values["tile"], patch))
-    settle("decoding", lambda: _decoding(fingerprint, task))
+    settle("decoding", lambda: _decoding(fingerprint, task, values["spacing"], dims))
     for name in ("minutes", "epochs", "steps"):
         value = getattr(budget, name)
         values[name] = value
@@ -335,12 +335,15 @@ def _border_weight(task: str) -> tuple[float, str]:
     return 0.0, "off; 10 is that of the U-Net paper, for thin gaps between objects"
 
 
-def _decoding(fingerprint: Fingerprint, task: str) -> tuple[Decoding | None, str]:
+def _decoding(
+    fingerprint: Fingerprint, task: str, spacing: tuple[float, ...] | None, dims: int
+) -> tuple[Decoding | None, str]:
     if task == "semantic":
         return None, "classes are not told apart into objects"
-    smallest = round(SMALLEST_SHARE * fingerprint.object_size)
-    return Decoding(min_size=smallest), (
-        f"until the validation cases decide: half of the objects have {fingerprint.object_size:g} pixels or more, "
+    steps = zip(fingerprint.spacing_median[-dims:], _grid_spacing(fingerprint, spacing, dims), strict=True)
+    size = fingerprint.object_size * prod(old / new for old, new in steps)
+    return Decoding(min_size=round(SMALLEST_SHARE * size)), (
+        f"until the validation cases decide: half of the objects have {size:g} pixels or more, "
         f"and pieces of less than {SMALLEST_SHARE:.0%} of that are seldom objects"
     )
 
@@ -662,8 +665,10 @@ def _visits(
         seconds = 60 * (budget.minutes or DEFAULT_MINUTES)
         # Measured: twice the channels take three times as long.
         visits = seconds * speed * (16 / width) ** 1.6 / (patches * prod(patch))
-    seen = f"each of {patches} patches is seen about {visits:,.2g} times" if visits < 100 else "patches are seen often"
-    return visits, seen
+    if visits >= 100:
+        return visits, "patches are seen often"
+    # How many of these validate is not known here: leaving them out, each is seen more often.
+    return visits, f"{patches} patches cover all images, and each trained on is seen about {visits:,.2g} times or more"
 
 
 def _augment_chance(visits: float, seen: str) -> tuple[float, str]:

@@ -70,6 +70,10 @@ class CheckReport:
             ("pixel size", _listed(_spacing(fact) for fact in readable)),
             ("classes", _classes(self.survey.labels, facts) if self.survey.decided else "not known, see the errors"),
         ]
+        if lying := Counter(fact.orientation for fact in readable if fact.orientation):
+            seen = ", ".join(f"{count} {code}" for code, count in lying.most_common())
+            rest = f"; all are turned to {self.survey.orientation}" if len(lying) > 1 else ""
+            rows.insert(7, ("orientation", f"{seen}{rest}"))
         if groups := {case.group for case in cases if case.group is not None}:
             rows.insert(3, ("groups", str(len(groups))))
         for split in self.splits:
@@ -162,15 +166,27 @@ def find(
 
 
 def read_again(
-    source: Path, *, options: DataOptions, splits: Sequence[Split], unopened: Iterable[str], listen: Listener = silent
+    source: Path,
+    *,
+    options: DataOptions,
+    splits: Sequence[Split],
+    unopened: Iterable[str],
+    orientation: str,
+    listen: Listener = silent,
 ) -> tuple[Dataset, Survey]:
-    """The cases of a training that was begun, read once more; those to test on stay unopened, also new ones."""
+    """The cases of a training that was begun, read once more; those to test on stay unopened, also new ones.
+
+    `orientation` is what the fingerprint of the plan says.
+    """
     dataset = discover(source, options=options)
     used = {name for split in splits for name in (*split.train, *split.val)}
     left_out = set(unopened) | (held_out(dataset.cases) - used)
     dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.name not in left_out))
     survey = read_all(
-        dataset, options=options, advance=lambda done, total: listen(Progress("reading the data", done, total))
+        dataset,
+        options=options,
+        orientation=orientation,
+        advance=lambda done, total: listen(Progress("reading the data", done, total)),
     )
     return dataset, survey
 

@@ -252,6 +252,12 @@ def evaluate(
     timed = {one.case for one in looks if one.axes.startswith("t")}
     if without := [one.case for one in scored if one.without_unit and one.case not in timed]:
         warnings.append(f"no volumes and distances, because the files have no pixel size in {unit}: {listed(without)}")
+    if sheared := {one.case: one.shear for one in scored if one.shear and one.case not in timed}:
+        warnings.append(
+            f"no volumes and distances, because axes are up to {max(sheared.values()):.1f} degrees off a right angle: "
+            f"{listed(sheared)}; to have them, resample both masks to an orthogonal grid, such as with "
+            "nibabel.processing.resample_to_output(mask, sizes_mm, order=0)"
+        )
     if nothing := [one.case for one in scored if not any(one.rows[0][count] for count in ("tp", "fp", "fn", "tn"))]:
         warnings.append(f"no pixel counts, so that there is nothing to be wrong and Dice is 1: {listed(nothing)}")
     warnings = [*matched.said, *warnings]

@@ -192,7 +192,9 @@ def _scores(
         )
         found = segment([network], image, plan, engine=engine, where=str(case.images[0]))
         if decoding is not None:
-            objects = find_objects(found.numpy(), decoding, classes=plan.classes, grid=Grid.of(image))
+            grid = Grid.of(image)
+            how = decoding.on(grid.share(plan))
+            objects = find_objects(found.numpy(), how, classes=plan.classes, grid=grid)
             rows += score_objects(case.name, truth, objects, names=plan.labels.names, group=case.group)
         else:
             rows += score_case(case.name, truth, labels_of(found), names=plan.labels.names, group=case.group)

@@ -125,7 +125,7 @@ class Model:
 
         Args:
             probabilities: (k + 2, ...).
-            grid: axes and spacing of the image; None for pixels, and three axes of space.
+            grid: axes, spacing and unit of the image; None for pixels, and three axes of space.
 
         Raises:
             ModelError: if the model does not tell objects apart.
@@ -142,7 +142,8 @@ class Model:
             )
         dims = probabilities.ndim - 1
         grid = grid or Grid(axes="zyx"[-dims:], spacing=(1.0,) * dims)
-        return find_objects(probabilities, self.after.decoding, classes=self.plan.classes, grid=grid)
+        settings = self.after.decoding.on(grid.share(self.plan))
+        return find_objects(probabilities, settings, classes=self.plan.classes, grid=grid)
 
     def segment(
         self,
@@ -178,7 +179,8 @@ class Model:
             return replace(found, mask=ids[None])
         if found.mask is not None and self.after.cleaning:
             labels = self.plan.labels.encode(found.mask)
-            cleaned = clean(labels, self.after.cleaning, timed=grid is not None and grid.timed)
+            share = 1.0 if grid is None else grid.share(self.plan)
+            cleaned = clean(labels, self.after.cleaning, timed=grid is not None and grid.timed, share=share)
             return replace(found, mask=self.plan.labels.decode(cleaned))
         return found
 

@@ -20,6 +20,8 @@ from uvea.objects.decode import decode
 from uvea.objects.stitch import decode_blocks
 from uvea.objects.table import measure
 from uvea.plan.decoding import Decoding
+from uvea.plan.plan import Plan
+from uvea.plan.prepare import pixel_share
 from uvea.reports.panels import Objects
 from uvea.workflows.score_pair import kinds_of
 
@@ -39,12 +41,15 @@ class Grid:
     """"yx", "zyx" or "tyx"."""
 
     spacing: tuple[float, ...]
-    """One per axis."""
+    """One per axis, in `unit`."""
+
+    unit: str = "px"
+    """As that of an `Image`."""
 
     @classmethod
     def of(cls, image: Image) -> Self:
         """That of an image."""
-        return cls(axes=image.axes, spacing=image.spacing)
+        return cls(axes=image.axes, spacing=image.spacing, unit=image.unit)
 
     @property
     def timed(self) -> bool:
@@ -55,6 +60,10 @@ class Grid:
     def of_objects(self) -> tuple[float, ...]:
         """Spacing along the axes that an object extends over: time is none of them."""
         return self.spacing[1:] if self.timed else self.spacing
+
+    def share(self, plan: Plan) -> float:
+        """How many pixels of the plan's spacing a pixel is: sizes behind the network count these."""
+        return pixel_share(self.axes, self.spacing, self.unit, plan)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +87,7 @@ def find_objects(probabilities: Floats, settings: Decoding, *, classes: int, gri
 
     Args:
         probabilities: (k + 2, ...): those of the classes, border, centre.
-        settings: see `Decoding`.
+        settings: see `Decoding`; sizes in pixels of this image.
         classes: k, background included.
         grid: of the image. The frames of a time series are decoded one by one, and numbered on.
 

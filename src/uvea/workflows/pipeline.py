@@ -30,10 +30,14 @@ class Outcome(Generic[Item, Result]):
 class PartlyDoneError(UveaError):
     """Some items failed and all others are done."""
 
-    def __init__(self, problem: str, *, hint: str, written: Sequence[Path], failures: Sequence[UveaError]) -> None:
+    def __init__(
+        self, problem: str, *, hint: str, written: Sequence[Path], failures: Sequence[UveaError], names: Sequence[str]
+    ) -> None:
         super().__init__(problem, hint=hint)
         self.written = list(written)
         self.failures = list(failures)
+        self.names = list(names)
+        """Of the items that failed, in the order of `failures`."""
 
 
 def overlap(

@@ -127,7 +127,8 @@ def overruled(
         after: what was found.
         plan: of the model.
         largest: names of the classes of which only the largest component is kept; () for none, ("all",) for all.
-        min_size: pixels, for all classes or by name; of objects, for all.
+        min_size: pixels, for all classes or by name; of objects, for all. As what was found, it counts those of the
+            plan's spacing, where that has one.
         fill_holes: pixels of the largest holes that are filled, for all classes or by name; of objects, 0 for none.
         gap: of objects, as the next two; see `Decoding`.
         foreground: see there.

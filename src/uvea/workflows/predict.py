@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,20 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uvea.arrays.axes import check_letters
-from uvea.datasets.discover import find_images
-from uvea.datasets.names import check_output_names
+from uvea.datasets.discover import discover, find_images
+from uvea.datasets.names import check_output_names, listed
 from uvea.durable import write_text, write_whole
-from uvea.errors import OutputError, PlanError, ShapeError, UveaError
+from uvea.errors import ModelError, OutputError, PlanError, ShapeError, UveaError
 from uvea.images import check_inside, mask_suffix, read, read_channels, suffix_of, write
 from uvea.images.format import MAX_PIXELS
 from uvea.images.image import IN_MILLIMETRES, Image
+from uvea.images.orientation import Turn, orientation_of
 from uvea.inference.segment import Segmented
 from uvea.inference.source import Source, source_of
 from uvea.objects.outlines import geojson, imagej_rois
 from uvea.objects.outlines import outlines as trace
-from uvea.objects.table import as_csv, measure
+from uvea.objects.table import as_csv, measure, measurements
 from uvea.plan.plan import Plan
 from uvea.workflows.events import Listener, Message, Progress, silent
+from uvea.workflows.kept import Kept
 from uvea.workflows.model import Model, load, numbered
 from uvea.workflows.objects import Grid, pictures
 from uvea.workflows.pipeline import PartlyDoneError, overlap
@@ -70,6 +72,9 @@ class Job:
     """One, or one per channel."""
 
     files: Mapping[Kind, Path]
+
+    others: Mapping[Kind, Path] = field(default_factory=dict)
+    """Of the same name, and not written by this run."""
 
     @property
     def targets(self) -> tuple[Path, ...]:
@@ -151,9 +156,11 @@ def predict_files(
     sources = [images] if isinstance(images, str | Path) else list(images)
     found = find_images(sources, channels=plan.files)
     folder = Path(out)
-    jobs = [Job(name, paths, _files(folder, name, paths[0], plan, kinds)) for name, paths in found]
+    jobs = [_job(name, paths, kinds, _files(folder, name, paths[0], plan)) for name, paths in found]
     _refuse_names(folder, jobs)
     _refuse_inputs([job.targets for job in jobs], [path for job in jobs for path in job.paths])
+    kept = _kept(loaded)
+    _refuse_training_data([path for job in jobs for path in job.targets], kept)
     _refuse_outputs(folder, [path for job in jobs for path in job.targets], overwrite=overwrite, resume=resume)
     if Workspace(loaded.folder).unfinished():
         said = f"the training of {loaded.folder} has not ended: the best weights so far are used"
@@ -172,12 +179,23 @@ def predict_files(
             if several
             else read(job.paths[0], axes=axes, max_pixels=max_pixels)
         )
-        return image, source_of(image, plan, where=str(job))
+        try:
+            return image, source_of(image, plan, where=str(job))
+        except ShapeError as error:
+            if axes is not None or kept is None or kept.options.axes is None:
+                raise
+            raise ShapeError(error.problem, hint=f"give --axes {kept.options.axes}, as in the training") from error
+
+    doubtful: dict[str, list[str]] = {}
 
     def segment_one(job: Job, given: tuple[Image, Source]) -> tuple[Image, Segmented]:
         image, source = given
-        if said := _of_another_size(image, plan):
-            listen(Message(f"{job.name} {said}", "warning"))
+        for said in (_of_another_size(image, plan, source.turn), _of_unknown_orientation(image, plan)):
+            if said is not None:
+                alike = doubtful.setdefault(said, [])
+                alike.append(job.name)
+                if len(alike) == 1:
+                    listen(Message(f"{job.name} {said}", "warning"))
         found = loaded.segment(
             source,
             image.shape,
@@ -204,8 +222,21 @@ def predict_files(
             most=most,
         )
 
-    again = "--resume"
-    return _all_done(jobs, skipped, read=read_one, work=segment_one, write=write_one, again=again, listen=listen)
+    try:
+        return _all_done(
+            jobs,
+            skipped,
+            read=read_one,
+            work=segment_one,
+            write=write_one,
+            again="--resume",
+            taken=taken,
+            listen=listen,
+        )
+    finally:
+        for said, (_, *others) in doubtful.items():
+            if others:
+                listen(Message(f"so it is with {listed(others)}: each {said}", "warning"))
 
 
 def decode_files(
@@ -258,11 +289,12 @@ def decode_files(
         )
     folder, kinds = Path(out), _kinds(plan, outlines, probabilities=False)
     jobs = [
-        Job(name, paths, _files(folder, name.removesuffix(PROBABILITIES), paths[0], plan, kinds))
+        _job(name, paths, kinds, _files(folder, name.removesuffix(PROBABILITIES), paths[0], plan))
         for name, paths in found
     ]
     _refuse_names(folder, jobs)
     _refuse_inputs([job.targets for job in jobs], [path for job in jobs for path in job.paths])
+    _refuse_training_data([path for job in jobs for path in job.targets], _kept(loaded))
     _refuse_outputs(folder, [path for job in jobs for path in job.targets], overwrite=overwrite, resume=None)
     taken = _taken(jobs)
 
@@ -286,8 +318,9 @@ def decode_files(
     def write_one(job: Job, made: tuple[Image, Segmented]) -> tuple[Path, ...]:
         return _write(job, *made, plan, short=False, overwrite=overwrite, taken=taken, listen=listen)
 
-    again = "--overwrite"
-    return _all_done(jobs, 0, read=read_one, work=decode_one, write=write_one, again=again, listen=listen)
+    return _all_done(
+        jobs, 0, read=read_one, work=decode_one, write=write_one, again="--overwrite", taken=taken, listen=listen
+    )
 
 
 def _all_done(
@@ -298,12 +331,14 @@ def _all_done(
     work: Callable[[Job, Given], Made],
     write: Callable[[Job, Made], tuple[Path, ...]],
     again: str,
+    taken: Collection[Path],
     listen: Listener,
 ) -> list[Path]:
     """Do all jobs; `skipped` others were done before. With the option `again` what failed can be repeated."""
     total = len(jobs) + skipped
     written: list[Path] = []
-    failures: list[UveaError] = []
+    failures: dict[str, UveaError] = {}
+    left: dict[Kind, list[Path]] = {}
     listen(Progress("predicting", skipped, total))
     # Closed as soon as anything is raised here, so that threads do not go on behind it.
     with closing(overlap(jobs, read=read, work=work, write=write)) as outcomes:
@@ -311,15 +346,22 @@ def _all_done(
             if outcome.error is not None:
                 if total == 1 or _stops_all(outcome.error):
                     raise outcome.error
-                failures.append(outcome.error)
+                failures[outcome.item.name] = outcome.error
             written += outcome.result or ()
+            for kind, path in _left_beside(outcome.item, outcome.result or (), taken):
+                left.setdefault(kind, []).append(path)
             listen(Progress("predicting", done, total))
+    for old in left.values():
+        more = f" (and {len(old) - 1} more like it)" if len(old) > 1 else ""
+        listen(Message(f"{old[0]}{more} was there before, and does not belong to what was written now", "warning"))
     if failures:
+        rest = "; the others are done" if len(failures) < total else ""
         raise PartlyDoneError(
-            f"{len(failures)} of {total} images could not be predicted; the others are done",
+            f"{len(failures)} of {total} images could not be predicted{rest}",
             hint=f"mend or leave out those listed, then run the same command with {again}",
             written=written,
-            failures=failures,
+            failures=list(failures.values()),
+            names=list(failures),
         )
     return written
 
@@ -330,7 +372,15 @@ def _stops_all(error: UveaError) -> bool:
     return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FATAL
 
 
-def _of_another_size(image: Image, plan: Plan) -> str | None:
+def _of_unknown_orientation(image: Image, plan: Plan) -> str | None:
+    """What is to be said where a volume cannot be brought to the orientation of the training."""
+    wanted = plan.fingerprint.orientation
+    if not wanted or image.axes != "zyx" or orientation_of(image):
+        return None
+    return f"does not say how it lies in space: it is taken to be {wanted}, as the volumes of the training are"
+
+
+def _of_another_size(image: Image, plan: Plan, turn: Turn) -> str | None:
     """What is to be said where the pixels of an image are not of the size that the network knows."""
     seen, dims = plan.fingerprint, plan.dims
     known = plan.spacing or seen.spacing_median[-dims:]
@@ -340,7 +390,8 @@ def _of_another_size(image: Image, plan: Plan) -> str | None:
         return f"{units}: it is not resampled, as if it were {sizes} as in the training"
     if plan.spacing is not None or "px" in (image.unit, plan.unit):
         return None
-    own = tuple(size * IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit] for size in image.spacing[-dims:])
+    spacing = turn.per_axis(image.spacing)[-dims:]
+    own = tuple(size * IN_MILLIMETRES[image.unit] / IN_MILLIMETRES[plan.unit] for size in spacing)
     ranges = zip(own, seen.spacing_min[-dims:], seen.spacing_max[-dims:], strict=True)
     if all(low * (1 - SAME_SIZE) < have < high * (1 + SAME_SIZE) for have, low, high in ranges):
         return None
@@ -411,7 +462,14 @@ def _kinds(plan: Plan, outlines: Sequence[str], *, probabilities: bool) -> list[
     return kinds
 
 
-def _files(folder: Path, name: str, source: Path, plan: Plan, kinds: Sequence[Kind]) -> dict[Kind, Path]:
+def _job(name: str, paths: tuple[Path, ...], kinds: Sequence[Kind], files: Mapping[Kind, Path]) -> Job:
+    """Write these kinds of files, and leave the others."""
+    others = {kind: path for kind, path in files.items() if kind not in kinds}
+    return Job(name, paths, {kind: files[kind] for kind in kinds}, others)
+
+
+def _files(folder: Path, name: str, source: Path, plan: Plan) -> dict[Kind, Path]:
+    """Where a file of each kind would be."""
     mask = mask_suffix(source)
     values = np.dtype(np.uint16) if plan.task == "objects" else plan.labels.decode(np.zeros((1, 1), np.int16)).dtype
     if mask == ".png" and values not in (np.uint8, np.uint16):
@@ -425,7 +483,7 @@ def _files(folder: Path, name: str, source: Path, plan: Plan, kinds: Sequence[Ki
         "imagej": f"{name}_rois.zip",
         "geojson": f"{name}.geojson",
     }
-    return {kind: folder / names[kind] for kind in kinds}
+    return {kind: folder / one for kind, one in names.items()}
 
 
 def _write(
@@ -464,8 +522,6 @@ def _write(
         write(files["mask"], image.with_array(mask), overwrite=overwrite)
         if files["mask"] != job.files["mask"] and overwrite:
             job.files["mask"].unlink(missing_ok=True)  # what this mask takes the place of
-        elif plan.task == "objects" and (other := _other_mask(files["mask"], taken)) is not None:
-            listen(Message(f"{other} is there, too: the table is of {files['mask']}", "warning"))
     if "probabilities" in files:
         assert found.probabilities is not None
         array: NDArray[np.generic] = found.probabilities
@@ -477,10 +533,17 @@ def _write(
     return tuple(files.values())
 
 
-def _other_mask(mask: Path, taken: Collection[Path]) -> Path | None:
-    """A TIFF beside a PNG or the other way round, such as the mask of an earlier run; it is not ours to remove."""
-    other = mask.with_suffix({".png": ".tif", ".tif": ".png"}.get(mask.suffix, mask.suffix))
-    return other if other != mask and other.is_file() and other.resolve() not in taken else None
+def _left_beside(job: Job, written: Sequence[Path], taken: Collection[Path]) -> list[tuple[Kind, Path]]:
+    """Files that a new mask does not belong to, such as outlines of an earlier run; they are not ours to remove."""
+    mask = next((path for path in written if path in (job.files["mask"], job.files["mask"].with_suffix(".tif"))), None)
+    if mask is None:
+        return []
+    others = dict(job.others)
+    if "objects" in job.files:  # beside a TIFF a PNG, or the other way round: of which is the table?
+        others["mask"] = mask.with_suffix({".png": ".tif", ".tif": ".png"}.get(mask.suffix, mask.suffix))
+    return [
+        (kind, path) for kind, path in others.items() if path != mask and path.is_file() and path.resolve() not in taken
+    ]
 
 
 def _write_objects(
@@ -497,6 +560,7 @@ def _write_objects(
     maps = [None] * len(given) if classes is None else pictures(classes, grid)
     lines: list[str] = []
     named: dict[int, str] = {}
+    measured: dict[int, dict[str, float]] = {}
     for frame, (numbers, pixels, shares) in enumerate(zip(pictures(ids[None], grid), given, maps, strict=True)):
         table = measure(
             numbers[0],
@@ -506,6 +570,7 @@ def _write_objects(
             unit=image.unit,
         )
         named |= {int(n): plan.labels.names[label] for n, label in zip(table.ids, table.label, strict=True)}
+        measured |= measurements(table)
         text = as_csv(table, names=plan.labels.names).splitlines()
         if len(given) > 1:
             text = [f"{'frame' if row == 0 else frame + 1},{line}" for row, line in enumerate(text)]
@@ -515,7 +580,7 @@ def _write_objects(
     if "imagej" in files or "geojson" in files:
         traced = trace(ids, timed=grid.timed)
         if "geojson" in files:
-            write_text(files["geojson"], geojson(traced, classes=named))
+            write_text(files["geojson"], geojson(traced, classes=named, measurements=measured))
         if "imagej" in files:  # last, because they have an end in width
             write_whole(files["imagej"], imagej_rois(traced))
 
@@ -538,6 +603,33 @@ def _refuse_outputs(folder: Path, targets: Sequence[Path], *, overwrite: bool, r
         raise OutputError(f"{nearest} is a file, not a folder for masks", hint="choose another --out")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"masks cannot be written to {nearest}", hint="choose an --out that can be written")
+
+
+def _kept(model: Model) -> Kept | None:
+    """What the training of a model was begun with; None where it came without."""
+    try:
+        return Kept.load(Workspace(model.folder).run_facts)
+    except ModelError:
+        return None
+
+
+def _refuse_training_data(targets: Sequence[Path], kept: Kept | None) -> None:
+    """What a model was trained on, as far as it is still there, is never replaced, not even with --overwrite."""
+    there = [target for target in targets if target.exists()]
+    if kept is None or not there:
+        return
+    try:
+        found = discover(kept.source, options=kept.options)
+    except UveaError:  # it was moved, or is no dataset any more
+        return
+    files = [path for case in found.cases for path in (*case.images, case.mask) if path is not None]
+    known = {path.resolve() for path in (*files, *found.stray_masks)}
+    if lost := [target for target in there if target.resolve() in known]:
+        raise OutputError(
+            f"{lost[0]} is of the data that the model was trained on"
+            + (f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""),
+            hint="choose another --out",
+        )
 
 
 def _refuse_inputs(targets: Sequence[Sequence[Path]], inputs: Sequence[Path]) -> None:

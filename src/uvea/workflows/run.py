@@ -41,4 +41,6 @@ def facts_of(survey: Survey) -> dict[str, CaseFacts]:
 
 def grids_of(survey: Survey) -> dict[str, Grid]:
     """Axes and spacing of every image that could be read, by name of its case."""
-    return {fact.name: Grid(axes=fact.axes, spacing=fact.spacing) for fact in survey.facts if fact.shape}
+    return {
+        fact.name: Grid(axes=fact.axes, spacing=fact.spacing, unit=fact.unit) for fact in survey.facts if fact.shape
+    }

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uvea.arrays.labels import IGNORE, Key, LabelMap, colour_of, is_gray
+from uvea.arrays.labels import IGNORE, Key, LabelMap, colour_of, is_gray, way_to_whole_numbers
 from uvea.datasets.measure import codes_of, count_values, pieces_of
+from uvea.datasets.survey import read_mask
 from uvea.errors import DatasetError, ShapeError, UveaError
 from uvea.evaluation.instances import Overlaps, match, score_instances
 from uvea.evaluation.membranes import THRESHOLDS, MembraneCurve, score_membranes
@@ -25,7 +26,7 @@ from uvea.evaluation.probabilities import ProbabilityCounts, count_probabilities
 from uvea.evaluation.rows import instance_values, probability_values, score_case, with_values
 from uvea.evaluation.table import CaseScore, Value
 from uvea.images import Image, geometry_difference, read, suffix_of
-from uvea.images.image import IN_MILLIMETRES
+from uvea.images.image import IN_MILLIMETRES, shear_degrees
 from uvea.workflows.matching import Failure, Pair
 
 FEW_VALUES = 4
@@ -123,6 +124,9 @@ class Outcome:
     without_unit: bool = False
     """Whether volumes and distances are left out, because the file has no pixel size while others have one."""
 
+    shear: float = 0.0
+    """Degrees; where it is not 0, volumes and distances are left out, because axes are not at right angles."""
+
     failure: Failure | None = None
 
 
@@ -147,13 +151,13 @@ def look(question: Question) -> Look:
     """Read the values of a reference, and of its prediction where asked for."""
     pair = question.pair
     try:
-        image = read(pair.reference, axes=question.axes, max_pixels=question.max_pixels)
+        image = read_mask(pair.reference, axes=question.axes, max_pixels=question.max_pixels)
         # Of numbers of objects, also two classes are looked at: they may be no numbers.
         least = 3 if question.marks else FEW_VALUES
         values, pieces = _values_of(image, pair.reference, pieces_from=least if question.pieces else None)
         given: tuple[Key, ...] = ()
         if question.marks and pair.prediction is not None and pair.prediction != pair.probabilities:
-            guess = read(pair.prediction, axes=question.axes, max_pixels=question.max_pixels)
+            guess = read_mask(pair.prediction, axes=question.axes, max_pixels=question.max_pixels)
             marks, _ = _values_of(guess, pair.prediction, pieces_from=None)
             given = tuple(key for key in marks if not is_ignored(key, question.ignore))
         return Look(
@@ -190,7 +194,7 @@ def load(pair: Pair, measures: Measures) -> Loaded:
     Raises:
         UveaError: for a file that cannot be read, or that does not fit the reference.
     """
-    opened = partial(read, max_pixels=measures.max_pixels)
+    opened = partial(read_mask, max_pixels=measures.max_pixels)
     image = opened(pair.reference, axes=measures.axes)
     reference = _reference_classes(image, pair.reference, measures.labels)
     within = None
@@ -299,7 +303,8 @@ def kinds_of(found: Overlaps) -> tuple[dict[int, Kind], dict[int, Kind]]:
 
 def _score(pair: Pair, measures: Measures) -> Outcome:
     loaded = load(pair, measures)
-    spacing = _spacing(loaded.image, measures.unit)
+    shear = shear_degrees(loaded.image.direction)
+    spacing = None if shear else _spacing(loaded.image, measures.unit)
     rows = score_case(
         pair.case,
         loaded.reference,
@@ -324,7 +329,8 @@ def _score(pair: Pair, measures: Measures) -> Outcome:
             for label in range(1, measures.labels.classes)
         }
     rows[1] = with_values(rows[1], more)
-    return Outcome(case=pair.case, rows=tuple(rows), curve=curve, counts=counts, without_unit=spacing is None)
+    without_unit = spacing is None and not shear
+    return Outcome(case=pair.case, rows=tuple(rows), curve=curve, counts=counts, without_unit=without_unit, shear=shear)
 
 
 def with_probabilities(rows: tuple[CaseScore, ...], counts: Mapping[int, ProbabilityCounts]) -> tuple[CaseScore, ...]:
@@ -368,8 +374,8 @@ def _values_of(image: Image, path: Path, *, pieces_from: int | None) -> tuple[di
         if broken.size or np.abs(codes).max(initial=0) > 2**53:
             worst = broken.flat[0] if broken.size else np.abs(codes).max()
             raise DatasetError(
-                f"{path} has a value that is no label: {worst:g}",
-                hint="save masks as whole numbers, one per class; threshold probability maps first",
+                f"{path} has a value that is no label: {worst:.8g}",
+                hint=way_to_whole_numbers(worst),
             )
         codes = codes.astype(np.int64)
 
@@ -401,7 +407,7 @@ def _classes(image: Image, path: Path, labels: LabelMap) -> NDArray[np.int16]:
         broken = image.array[~np.isfinite(image.array) | (image.array != np.rint(image.array))]
         if broken.size:
             raise DatasetError(
-                f"{path} has a value that is no label: {broken.flat[0]:g}",
+                f"{path} has a value that is no label: {broken.flat[0]:.8g}",
                 hint="threshold probability maps first, or score them with --probabilities",
             )
     try:

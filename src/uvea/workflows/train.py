@@ -258,7 +258,12 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
                 hint="move it back there, or train again with --overwrite",
             )
         dataset, survey = read_again(
-            kept.source, options=kept.options, splits=kept.splits, unopened=kept.unopened, listen=listen
+            kept.source,
+            options=kept.options,
+            splits=kept.splits,
+            unopened=kept.unopened,
+            orientation=plan.fingerprint.orientation,
+            listen=listen,
         )
         if data_hash(survey) != kept.data:
             raise ModelError(
@@ -556,8 +561,9 @@ def _cache(run: Run, names: Sequence[str]) -> dict[str, TrainingCase]:
     def prepare(name: str) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
         case = run.cases[name]
         assert case.mask is not None
-        image = read_image(case, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels)
-        mask = read_mask(case.mask, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels)
+        turn = run.facts[name].turn
+        image = turn.image(read_image(case, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels))
+        mask = turn.image(read_mask(case.mask, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels))
         return prepare_image(image, plan, where=str(case.images[0])), prepare_mask(
             mask, plan, where=str(case.mask), like=image
         )

@@ -18,7 +18,7 @@ from uvea.batches.sampler import TrainingCase
 from uvea.datasets.survey import read_image, read_mask
 from uvea.evaluation import CaseScore, score_case, summarise
 from uvea.images.image import Image
-from uvea.inference.segment import Engine, classify_prepared, segment_prepared, to_grid
+from uvea.inference.segment import Engine, classify_prepared, in_steps, segment_prepared, to_grid
 from uvea.models.build import build_network
 from uvea.models.device import Precision
 from uvea.objects.decode import decode, tune
@@ -91,11 +91,9 @@ class Truths:
         if name not in self._kept:
             mask = self._run.cases[name].mask
             assert mask is not None
-            self._kept[name] = encode_truth(
-                read_mask(mask, axes=self._run.kept.options.axes, max_pixels=self._run.kept.options.max_pixels),
-                self._run.plan,
-                where=str(mask),
-            )
+            options = self._run.kept.options
+            read = read_mask(mask, axes=options.axes, max_pixels=options.max_pixels)
+            self._kept[name] = encode_truth(self._run.facts[name].turn.image(read), self._run.plan, where=str(mask))
         return self._kept[name]
 
 
@@ -129,7 +127,8 @@ def score_cases(
                 found = known[name]
             else:
                 found = _probabilities(run, network, name, cached, truths, engine=engine)
-            objects = find_objects(found, after.decoding, classes=plan.classes, grid=truths.grid(name))
+            grid = truths.grid(name)
+            objects = find_objects(found, after.decoding.on(grid.share(plan)), classes=plan.classes, grid=grid)
             rows += score_objects(name, truth, objects, names=plan.labels.names, group=group)
             continue
         classes = _classes(run, network, name, cached, truths, engine=engine)
@@ -176,8 +175,7 @@ def _probabilities(
         engine=engine,
         tell=partial(_tell_of_validation, run),
     )
-    probabilities: NDArray[np.float32] = to_grid(found, truths[name].shape).numpy()
-    return probabilities
+    return in_steps(to_grid(found, truths[name].shape).numpy())
 
 
 def _tell_of_validation(run: Run, text: str) -> None:
@@ -202,19 +200,21 @@ def tuned(
     pixels = _tuned_pixels(plan, folds=len(run.kept.splits))
     chosen = spread_over(names, {name: truths[name].size for name in names}, most=TUNED, pixels=pixels)
     maps = {name: _probabilities(run, network, name, cached, truths, engine=engine) for name in chosen}
-    cases, wanted, spacings = [], [], []
+    cases, wanted, spacings, shares = [], [], [], []
     for name, found in maps.items():
         grid = truths.grid(name)
         parts = pictures(maps_of(found, plan.classes), grid)
         cases += parts
         wanted += [part[0] for part in pictures(truths[name][None], grid)]
         spacings += [grid.of_objects] * len(parts)
+        shares += [grid.share(plan)] * len(parts)
     size = max(start.min_size, 4)
     best, trials = tune(
         cases,
         lambda found: mean_ap(wanted, found),
         start=start,
         spacings=spacings,
+        shares=shares,
         min_sizes=sorted({0, size // 4, size // 2, size, 2 * size, 4 * size}),
     )
     first, last = trials[0].score, max(trial.score for trial in trials)
@@ -238,6 +238,7 @@ def cleaning_of(run: Run, found: Mapping[str, NDArray[np.int16]], truths: Truths
         classes=run.plan.classes,
         groups=[run.cases[name].group or name for name in chosen],
         timed=[truths.grid(name).timed for name in chosen],
+        shares=[truths.grid(name).share(run.plan) for name in chosen],
     )
     return Postprocessing(cleaning=dict(choice.cleanings), tried=choice.tried, cases=len(chosen), reason=choice.reason)
 
@@ -248,7 +249,8 @@ def cleaned_scores(
     """Score what was found once more, cleaned."""
     rows: list[CaseScore] = []
     for name, labels in found.items():
-        cleaned = clean(labels, after.cleaning, timed=truths.grid(name).timed)
+        grid = truths.grid(name)
+        cleaned = clean(labels, after.cleaning, timed=grid.timed, share=grid.share(run.plan))
         rows += score_case(name, truths[name], cleaned, names=run.plan.labels.names, group=run.cases[name].group)
     return rows
 
@@ -332,18 +334,20 @@ def examples_of(
     folded = ready(network, precision, run.device)
     shown = []
     for name in chosen:
-        image: Image = read_image(run.cases[name], axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels)
+        grid = truths.grid(name)
+        read = read_image(run.cases[name], axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels)
+        image: Image = run.facts[name].turn.image(read)
         truth = truths[name]
         given: NDArray[np.integer]
         if plan.task == "objects":
             assert after.decoding is not None
             found = _probabilities(run, folded, name, cached, truths, engine=engine)
-            objects = find_objects(found, after.decoding, classes=plan.classes, grid=truths.grid(name))
+            objects = find_objects(found, after.decoding.on(grid.share(plan)), classes=plan.classes, grid=grid)
             wanted, given = classes_of(truth, plan.classes), objects.labels
         else:
             objects, wanted = None, truth
             labels = _classes(run, folded, name, cached, truths, engine=engine)
-            given = clean(labels, after.cleaning, timed=truths.grid(name).timed)
+            given = clean(labels, after.cleaning, timed=grid.timed, share=grid.share(plan))
         shown.append(
             Example(
                 name=name,

@@ -237,7 +237,9 @@ def _look_at_origin(
         source = data or kept.source
         if data is None and not source.exists():
             return f"not checked: it is no longer at {source}"
-        _, survey = read_again(source, options=kept.options, splits=kept.splits, unopened=kept.unopened, listen=listen)
+        _, survey = read_again(
+            source, options=kept.options, splits=kept.splits, unopened=kept.unopened, orientation="", listen=listen
+        )
         if data_hash(survey) == hashes.data:
             return SAME
         raise _differs(source, "images or masks are not those that were trained on", "look for what changed there")
