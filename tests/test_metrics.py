@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import uvea
 from uvea import metrics
@@ -43,8 +44,20 @@ def test_what_is_no_mask_is_refused():
     """Probabilities, and two sizes."""
     with pytest.raises(DatasetError, match="prediction is of type float64"):
         metrics.dice(REFERENCE, PREDICTION * 0.3)
+    for kind in (complex, object):
+        with pytest.raises(DatasetError, match=f"reference is of type {np.dtype(kind)}"):
+            metrics.dice(REFERENCE.astype(kind), PREDICTION)
     with pytest.raises(ShapeError, match="prediction is 2×2, its reference 6×6"):
         metrics.dice(REFERENCE, PREDICTION[:2, :2])
+
+
+@pytest.mark.parametrize("metric", [metrics.dice, metrics.iou, metrics.precision, metrics.recall, metrics.specificity])
+@pytest.mark.parametrize("made", [list, torch.from_numpy])
+def test_lists_and_tensors_are_scored_like_arrays(made, metric):
+    """As by those that measure distances."""
+    within = REFERENCE < 9
+    wanted = metric(REFERENCE, PREDICTION, within=within)
+    assert metric(made(REFERENCE), made(PREDICTION), within=made(within)) == wanted
 
 
 def test_every_name_is_there_and_explained():

@@ -72,14 +72,16 @@ _HOMES = {
 """Public name to the module and the name in it; "" for the module itself."""
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'uvea' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    home = import_module(module)
-    value = getattr(home, attribute) if attribute else home
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # which would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'uvea' has no attribute {name!r}")
+        module, attribute = _HOMES[name]
+        home = import_module(module)
+        value = getattr(home, attribute) if attribute else home
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,7 @@ show them.
 """
 
 import unicodedata
+from typing import Any
 
 LONGEST = 2000
 """Letters of a problem or a hint; what is longer came out of a file, and its middle is left out."""
@@ -19,6 +20,10 @@ class UveaError(Exception):
         self.problem = _cut(harmless(problem))
         self.hint = _cut(harmless(hint))
         super().__init__(f"{self.problem}\n  Try: {self.hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy, of subclasses as well: what is in it is put back, and no `__init__` is called."""
+        return _made_again, (type(self), self.args), self.__dict__
 
 
 def harmless(text: str, *, keep: str = "") -> str:
@@ -55,6 +60,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
     )
+
+
+def _made_again(kind: type[UveaError], args: tuple[Any, ...]) -> UveaError:
+    return kind.__new__(kind, *args)
 
 
 def _cut(text: str) -> str:

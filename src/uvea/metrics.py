@@ -131,7 +131,7 @@ def dice(reference: Mask, prediction: Mask, *, within: NDArray[np.bool_] | None 
 
     Raises:
         ShapeError: if the shapes differ.
-        DatasetError: if a mask holds floats.
+        DatasetError: if a mask holds floats, or anything else but whole numbers and bool.
 
     Source: Dice, Ecology 26 (1945).
 
@@ -171,8 +171,9 @@ def specificity(reference: Mask, prediction: Mask, *, within: NDArray[np.bool_] 
 
 
 def _counts(reference: Mask, prediction: Mask, within: NDArray[np.bool_] | None) -> tuple[int, int, int, int]:
-    # Floats go on as they are, and are refused.
-    masks = (mask if mask.dtype.kind == "f" else mask != 0 for mask in (reference, prediction))
-    found = counts(*masks, classes=2, within=within)
+    arrays = (np.asarray(reference), np.asarray(prediction))
+    # What is no mask goes on as it is, and is refused.
+    masks = (mask != 0 if mask.dtype.kind in "biu" else mask for mask in arrays)
+    found = counts(*masks, classes=2, within=None if within is None else np.asarray(within))
     tp, fp, fn, tn = (int(column[1]) for column in (found.tp, found.fp, found.fn, found.tn))
     return tp, fp, fn, tn

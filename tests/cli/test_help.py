@@ -49,6 +49,7 @@ def test_help_needs_no_torch():
         (("predict", "model"), "missing argument 'IMAGES'"),
         (("train", "data", "--steps", "many"), "--steps cannot be 'many': "),
         (("train", "data", "--steps=many"), "--steps cannot be 'many': "),
+        (("train", "data", "--steps", "2", "--steps", "many"), "--steps cannot be 'many': "),
         (("train", "data", "--folds", "0"), "--folds cannot be '0': "),
     ],
 )

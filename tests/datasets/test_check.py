@@ -64,7 +64,9 @@ def test_nothing_is_said_of_classes_that_were_not_understood(tmp_path):
     """Three names for two classes are one error; that all masks are empty, or alike, would be made up."""
     masks = [MASK * 0 + 255 * np.roll(MASK, shift, axis=1) for shift in range(3)]
     cases = [case(tmp_path, f"g{i}", scene(i), masks[i]) for i in range(3)]
-    assert "3 label names for 2 classes" in only(findings_of(tmp_path, *cases, label_names="abc"), "labels").problem
+    assert (
+        "3 label names for 2 classes" in only(findings_of(tmp_path, *cases, label_names=tuple("abc")), "labels").problem
+    )
 
 
 def test_an_image_without_mask_is_named(tmp_path):

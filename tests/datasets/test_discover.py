@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from uvea.datasets.case import DataOptions
@@ -218,6 +219,39 @@ def test_skip_leaves_files_out(tmp_path):
     """By name, by name without suffix, or by path; images and masks alike."""
     make(tmp_path, *(f"{role}/{n}.png" for role in ("images", "masks") for n in ("a", "b", "c", "d")))
     assert list(found(tmp_path, skip=("a", "b.p*", "*/c.png"))) == ["d"]
+
+
+def test_what_is_said_of_the_data_becomes_plain():
+    """Numbers of numpy and lists are Python's own then, and one glob is not its letters."""
+    said = DataOptions(
+        ignore_value=np.int64(7),
+        max_pixels=100.0,
+        instances=np.True_,
+        skip="*_bad*",
+        label_names={np.uint8(0): "background", np.uint8(255): "cell"},
+    )
+    assert type(said.ignore_value) is int and type(said.max_pixels) is int and said.instances is True
+    assert said.skip == ("*_bad*",) and list(map(type, said.label_names)) == [int, int]
+    assert DataOptions(skip=["a"], label_names=["a", "b"]) == DataOptions(skip=("a",), label_names=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ignore_value", 1.5),
+        ("ignore_value", "255"),
+        ("max_pixels", float("nan")),
+        ("instances", "yes"),
+        ("label_names", "background,cell"),
+        ("label_names", {0.5: "cell"}),
+        ("skip", 3),
+        ("axes", 3),
+    ],
+)
+def test_what_cannot_be_said_of_data_is_refused(option, value):
+    """With its name and a way out, before anything is read."""
+    with pytest.raises(DatasetError, match=option):
+        DataOptions(**{option: value})
 
 
 def test_a_skip_that_fits_nothing_is_known(tmp_path):
@@ -441,7 +475,7 @@ def predicted_by_hint(source: Path, **options: object) -> list[str]:
 
 
 def test_datasets_below_a_folder_are_not_predicted_with_their_masks_either(tmp_path):
-    """However deep; images beside masks/ count where they have masks of their names, other folders are images."""
+    """However deep, and images beside masks/ too."""
     make(tmp_path / "a", *(f"x/e {e}/{role}/c{e}.tif" for e in (0, 1) for role in ("images", "masks")))
     assert predicted_by_hint(tmp_path / "a") == ["e 0/images/c0", "e 1/images/c1"]
     make(tmp_path / "b", "p/raw/a.tif", "p/gt/a.tif")
@@ -450,8 +484,56 @@ def test_datasets_below_a_folder_are_not_predicted_with_their_masks_either(tmp_p
     assert predicted_by_hint(tmp_path / "c") == ["train"]
     make(tmp_path / "d", "a.tif", "b.tif", "masks/a.png")
     assert predicted_by_hint(tmp_path / "d") == ["a", "b"]
-    make(tmp_path / "e", "a.tif", "manual/b.tif")
-    assert [name for name, _ in find_images([tmp_path / "e"])] == ["a", "manual/b"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["x0.png", "x1.png"], ["masks/x0_cells.png", "masks/x1_cells.png"]),
+        (["a.tif"], ["manual/b.tif"]),
+        (["train/x.png", "train/y.png"], ["train_masks/x.png", "train_masks/y.png"]),
+        (["imagesTs/x.png"], ["labelsTs/x.png"]),
+        (["scans/x.png", "scans/y.png"], ["labels/x.png"]),
+        (["a/scans/x.png", "b/scans/x.png"], ["a/gt/x.png", "b/gt/x.png"]),
+        (["c1/img1.png", "c2/img2.png"], [f"c{case}/masks/m{n}.png" for case in (1, 2) for n in (1, 2)]),
+        (["01/t000.tif", "01/t001.tif"], ["01_GT/SEG/man_seg000.tif", "01_GT/TRA/man_track000.tif"]),
+        (["sub-01/anat/sub-01_T1w.nii.gz"], ["derivatives/x/sub-01/anat/sub-01_dseg.nii.gz"]),
+        ([f"sub-{n}/sub-{n}_T1w.nii" for n in (1, 2)], [f"x/sub-{n}/sub-{n}_label-lesion_mask.nii" for n in (1, 2)]),
+        (["p1/imaging.nii.gz", "p2/imaging.nii.gz"], ["p1/segmentation.nii.gz", "p2/segmentation.nii.gz"]),
+        (["p1.tif", "p1_flows.tif", "p2.tif"], ["masks/p1.tif"]),
+    ],
+)
+def test_masks_are_not_predicted_whatever_images_are_called(tmp_path, images, masks):
+    """Each hint has a way to the images, and one to take all files for images."""
+    make(tmp_path, *images, *masks)
+    assert len(predicted_by_hint(tmp_path)) == len(images)
+    with pytest.raises(DatasetError) as caught:
+        find_images([tmp_path])
+    if "if all" in caught.value.hint:
+        assert len(find_images([caught.value.hint.split("'")[3]])) == len(images) + len(masks)
+
+
+def test_masks_beside_several_images_of_one_case_are_not_predicted(tmp_path):
+    """The glob is that of the images called like the first."""
+    make(tmp_path, *(f"B_{n}/B_{n}_{word}.nii.gz" for n in ("01", "02") for word in ("flair", "seg", "t1")))
+    assert predicted_by_hint(tmp_path) == ["B_01/B_01_flair", "B_02/B_02_flair"]
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("labels", ["labels/x.png", "labels/p1/y.png", "scans/x.png"]),
+        (".", ["labels/x.png", "labels/p1/y.png"]),
+        (".", ["a_masks/x.png", "b_masks/x.png"]),
+        (".", ["x_mask.png", "y_mask.png", "y_seg.png"]),
+        (".", ["x_label_free_1.png", "x_dapi.png"]),
+        (".", ["x_gfp.png", "x_dapi.png", "p1/z_seg.png"]),
+    ],
+)
+def test_images_called_masks_are_images_where_there_are_no_others(tmp_path, source, names):
+    """What is named is what is wanted; a word within a name marks nothing."""
+    make(tmp_path, *names)
+    assert len(find_images([tmp_path / source])) == sum(name.startswith(source) or source == "." for name in names)
 
 
 def test_masks_in_derivatives_belong_to_images_elsewhere(tmp_path):
@@ -475,7 +557,7 @@ def test_names_that_come_again_in_other_folders_are_images_all_the_same(tmp_path
 def test_images_with_masks_beside_them_are_not_predicted_with_their_masks(tmp_path):
     """A mask of a mask would be taken for a result; a glob says that all files are meant."""
     make(tmp_path, "a.tif", "a_mask.png", "b.tif", "b_mask.png")
-    with pytest.raises(DatasetError, match=r"images and masks side by side, such as 'a_mask\.png'\n.*; or if all"):
+    with pytest.raises(DatasetError, match=r"images and masks, such as 'a_mask\.png'\n.*; or if all"):
         find_images([tmp_path])
     assert predicted_by_hint(tmp_path) == ["a", "b"]
     assert [name for name, _ in find_images([str(tmp_path / "*")])] == ["a", "a_mask", "b", "b_mask"]

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uvea.datasets.names import LONGEST_NAME, check_output_names, numbered, subject_of
+from uvea.datasets.names import (
+    LONGEST_NAME,
+    MASK_WORDS,
+    announced,
+    before_word,
+    check_output_names,
+    numbered,
+    readings,
+    subject_of,
+)
 from uvea.durable import part_of
 from uvea.errors import DatasetError, OutputError, harmless
 
@@ -45,6 +54,23 @@ def test_the_number_that_counts_is_the_slice_or_the_last_that_changes(names, ser
 def test_names_without_a_number_have_no_series():
     """Those of folders do not count."""
     assert numbered(["a", "p1/b"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("folder", "role"),
+    [("01_GT", "masks"), ("cellMasks", "masks"), ("labelsTs", "masks"), ("train_images", "images"), ("masks_2", None)],
+)
+def test_the_last_word_of_a_folder_announces_masks(folder, role):
+    """A dataset is trained with by stricter names; this says what is no image."""
+    assert announced(folder) == role
+
+
+def test_words_of_bids_are_words_for_masks():
+    """As "seg" and "mask" are."""
+    for word in ("dseg", "probseg"):
+        assert [reading.core for reading in readings(f"sub-01_T1w_{word}", MASK_WORDS)] == ["sub-01_T1w"]
+        assert before_word(f"sub-01_{word}", MASK_WORDS) == "sub-01"
+        assert before_word(f"{word}_sub-01", MASK_WORDS) is None
 
 
 @pytest.mark.parametrize(

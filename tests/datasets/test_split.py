@@ -291,13 +291,55 @@ def test_visits_of_a_patient_stay_together_with_all_their_endings():
 @pytest.mark.parametrize("consecutive", [False, True])
 @pytest.mark.parametrize(
     "visits",
-    [("20190312", "20200618", "baseline"), ("20190312", "baseline"), ("pre", "post", "02"), ("1", "2_late", "scan")],
+    [
+        ("20190312", "20200618", "baseline"),
+        ("20190312", "baseline"),
+        ("2019-05-03", "2020-01-01", "baseline"),
+        ("2019.05.03", "2020.01.01"),
+        ("2019_05_03", "2019_12_31", "left_2019_05_03"),
+        ("left_2019", "left_2020", "right_2019", "right_2020"),
+        ("pre", "post", "02"),
+        ("1", "2_late", "scan"),
+    ],
 )
 def test_visits_with_dates_and_words_are_of_one_patient(visits, consecutive):
     """Also where the dates of a patient look alike, as slices do: no stack goes through all patients then."""
     names = [f"PAT{patient:03d}_{visit}" for patient in range(4) for visit in visits]
     for fold in folds(cases(*names), 4, consecutive=consecutive):
         assert {name[:6] for name in fold.train}.isdisjoint(name[:6] for name in fold.val)
+
+
+def test_visits_with_words_and_numbers_are_of_one_patient():
+    """Words alone tell the patient; a visit with a number in it follows."""
+    visits = ("baseline", "week2", "week6", "month3", "month12", "final")
+    names = [f"P{patient:03d}_{visit}" for patient in range(5) for visit in visits]
+    assert sorted(fold.val[0][:4] for fold in folds(cases(*names), 5) if len(fold.val) == 6) == [
+        f"P{patient:03d}" for patient in range(5)
+    ]
+
+
+def test_an_id_of_two_numbers_is_one_patient_with_all_visits():
+    """Also where the second number is the last of one name and is followed by a date in others; sites may be joined."""
+    ids = ("02-0001", "02-0002", "06-0001", "08-0100", "09-0003")
+    names = [f"TCGA-{one}_{visit}" for one in ids for visit in ("1999.03.01", "2001.05.06", "pre")]
+    for seed in range(10):
+        made = split(cases(*names), seed=seed)
+        assert {name[:12] for name in made.train}.isdisjoint(name[:12] for name in made.val)
+
+
+def test_numbers_that_look_like_a_date_at_the_start_are_ids():
+    """Patient 2001, visit 3, image 5: with nothing ahead of it, what looks like a year may be a patient."""
+    names = [
+        f"{word}{number}_03_{image:02d}" for word in ("", "p_") for number in range(2001, 2006) for image in (5, 6)
+    ]
+    made = folds(cases(*names), 5)
+    assert all({name[:-6] for name in fold.train}.isdisjoint(name[:-6] for name in fold.val) for fold in made)
+
+
+def test_a_study_ahead_of_names_is_no_patient():
+    """Those who have their own names are."""
+    names = [f"study1_{who}_{number:02d}" for who in ("anna", "bert", "carl", "dora") for number in (1, 2, 3)]
+    assert all(len({name[7:11] for name in fold.val}) == 1 for fold in folds(cases(*names), 4))
 
 
 def test_a_slice_is_known_by_its_number_wherever_that_is():

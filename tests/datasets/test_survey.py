@@ -148,9 +148,37 @@ def test_volumes_that_are_stored_in_several_ways_are_seen_in_the_most_common_one
     assert turned.shape == turned.mask_shape == (20, 30, 10) and turned.spacing == (2.0, 1.0, 3.0)
     np.testing.assert_allclose(turned.direction, axial, atol=1e-6)
     assert turned.mask_centres[1] == pytest.approx((1 - 0.5 / 20, 0.5 / 30, 0.5 / 10))
-    assert turned.image_hash == straight.image_hash
+    assert turned.image_hash == straight.image_hash and turned.content_hash != straight.content_hash
     as_stored = survey(dataset, options=DataOptions(), orientation="").facts[1]
     assert as_stored.shape == (10, 20, 30) and not as_stored.turn
+
+
+def test_volumes_that_do_not_say_how_they_lie_are_told(tmp_path):
+    """A TIFF among NIfTI files is taken to lie as they do; those to test on have no say in how that is."""
+    volume = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    ras = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))
+    pairs = [(volume, volume)]
+    told = dataset_of(tmp_path / "a", pairs, suffix=".nii.gz", unit="mm", direction=ras).cases
+    path = save(tmp_path / "b.tif", volume, axes="zyx", spacing=(3.0, 1.0, 1.0), unit="mm")
+    untold = (Case(name="b", images=(path,), mask=path),)
+    other = dataset_of(tmp_path / "c", pairs * 2, suffix=".nii.gz", unit="mm").cases
+    others = tuple(replace(case, part="test") for case in other)
+    found = look(Dataset(root=tmp_path, cases=(*told, *untold, *others), layout="made by a test"))
+    (finding,) = [finding for finding in found.findings if finding.kind == "unknown-orientation"]
+    assert found.orientation == "RAS" and finding.files == untold[0].images
+    assert "1 of 4 images do not say how they lie in space: 'b'; they are taken to be RAS" in finding.problem
+
+
+def test_a_copy_that_is_stored_another_way_is_the_same_content(tmp_path):
+    """All axes turned over, and the origin with them."""
+    volume = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    hashes = []
+    for name, sense in (("a", 1.0), ("b", -1.0)):
+        array = volume if sense > 0 else volume[::-1, ::-1, ::-1]
+        direction = tuple(map(tuple, (sense * np.eye(3)).tolist()))
+        part = dataset_of(tmp_path / name, [(array, array)], suffix=".nii.gz", unit="mm", direction=direction)
+        hashes.append((look(part).facts[0].image_hash, look(part).facts[0].content_hash))
+    assert hashes[0][0] != hashes[1][0] and hashes[0][1] == hashes[1][1]
 
 
 def test_slices_at_an_unknown_distance_are_told(tmp_path):
@@ -376,7 +404,7 @@ def test_samples_are_small_and_spread_over_the_columns():
 def facts_of(arrays) -> Survey:
     """A survey that knows thumbnails and hashes only."""
     facts = tuple(
-        CaseFacts(name=f"c{i}", thumbnail=make_thumbnail(a[None]), image_hash=str(hash(a.tobytes())))
+        CaseFacts(name=f"c{i}", thumbnail=make_thumbnail(a[None]), content_hash=str(hash(a.tobytes())))
         for i, a in enumerate(arrays)
     )
     return Survey(facts=facts, labels=LabelMap(kind="values", values=(0, 1)), findings=())
@@ -394,7 +422,7 @@ def test_of_many_near_copies_enough_are_listed_to_know_what_belongs_together(rng
     kinds = [rng.random((64, 64)) for _ in range(2)]
     noisy = [kinds[number % 2] + 0.01 * rng.random((64, 64)) for number in range(12)]
     facts = [
-        CaseFacts(name=f"{number}", image_hash=f"{number}", thumbnail=image.astype(np.float16).tobytes())
+        CaseFacts(name=f"{number}", content_hash=f"{number}", thumbnail=image.astype(np.float16).tobytes())
         for number, image in enumerate(noisy)
     ]
     looked_at = Survey(facts=tuple(facts), labels=LabelMap(kind="values", values=(0, 1)), findings=())

@@ -1,15 +1,20 @@
 """Channel files, NumPy arrays without axes, and what is the same for every format."""
 
+import logging
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
-from uvea.errors import ImageError
+from uvea.errors import ImageError, ShapeError
 from uvea.images import Image, Plane, geometry_difference, read, read_channels, write
 from uvea.images.npy import guess_axes
+from uvea.images.orientation import turn_between
 
 
 def place(tmp_path, name, array, **facts):
@@ -62,6 +67,18 @@ def test_slices_at_different_places_are_on_different_grids():
     in_um = replace(plane, thickness=3000.0, origin=(1000.0, 2000.0, 3000.0))
     assert geometry_difference(image, replace(image, spacing=(1000.0, 1000.0), unit="um", plane=in_um)) is None
     assert geometry_difference(image, replace(image, plane=None)) is None
+
+
+def test_grids_that_are_one_once_turned_differ_in_orientation_only():
+    """Also where their sizes are exchanged; a volume that lies elsewhere as well has another origin."""
+    first = Image(
+        array=np.zeros((1, 3, 4, 5)), axes="zyx", spacing=(3, 1, 2), origin=(7, 8, 9), unit="mm", oriented=True
+    )
+    for way in ("LPI", "RPS", "SLP"):
+        turned = turn_between("LPS", way).image(first)
+        assert geometry_difference(first, turned) == f"orientations differ: LPS and {way}"
+        elsewhere = replace(turned, origin=(0.0, 0.0, 0.0))
+        assert not (geometry_difference(first, elsewhere) or "").startswith("orient")
 
 
 def test_channel_files_are_stacked_in_order(tmp_path):
@@ -150,3 +167,55 @@ def test_a_plane_survives_a_change_of_pixels():
     plane = Plane(thickness=3.0, origin=(1.0, 2.0, 3.0), direction=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     image = Image(array=np.zeros((1, 4, 5)), axes="yx", plane=plane)
     assert image.with_array(np.ones((2, 4, 5))).plane == plane
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".nii.gz"])
+def test_reading_and_writing_leave_warnings_and_logs_of_the_process_alone(suffix, tmp_path):
+    """Pillow's guard against bombs, for one, is also that of the program around."""
+    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "nibabel.global")]
+    before = list(warnings.filters), [logger.level for logger in loggers]
+    write(tmp_path / f"a{suffix}", Image(array=np.zeros((1, 4, 5), np.uint8), axes="yx"))
+    read(tmp_path / f"a{suffix}")
+    assert (list(warnings.filters), [logger.level for logger in loggers]) == before
+
+
+def test_a_header_that_nibabel_mends_is_read_without_a_word(tmp_path, capfd, caplog):
+    """Nothing is printed, whoever calls."""
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
+    with (tmp_path / "a.nii").open("r+b") as raw:
+        raw.seek(252)  # qform_code
+        raw.write(np.int16(99).tobytes())
+    assert read(tmp_path / "a.nii").shape == (5, 4, 3)
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
+
+
+def test_a_large_png_is_no_bomb_where_its_size_is_allowed(tmp_path, monkeypatch):
+    """Our own limit counts; tests make an error of every warning."""
+    write(tmp_path / "a.png", Image(array=np.zeros((1, 40, 50), np.uint8), axes="yx"))
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 100)
+    assert read(tmp_path / "a.png").shape == (40, 50)
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"unit": "furlong"}, "'furlong' is no unit of an image\n.*mm, um, px"),
+        ({"spacing": (0.0, 1.0)}, r"spacing is \(0.0, 1.0\) for axes yx\n.*2 positive numbers"),
+        ({"spacing": (1.0, float("nan"))}, "spacing is .*nan"),
+        ({"spacing": (1.0, 1.0, 1.0)}, "spacing is .* for axes yx"),
+        ({"origin": (float("inf"), 0.0)}, "origin is .*inf.*\n.*finite"),
+        ({"array": np.zeros((1, 4, 5), np.complex64)}, "values of type complex64 are no intensities\n.*magnitude"),
+    ],
+)
+def test_an_image_that_no_file_could_hold_is_refused_where_it_is_made(facts, problem):
+    """Writers would drop it in silence, or fail each in its own way."""
+    with pytest.raises(ShapeError, match=problem):
+        Image(**{"array": np.zeros((1, 4, 5)), "axes": "yx", **facts})
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ome.tif", ".nii.gz", ".nrrd", ".mha", ".npy"])
+def test_arrays_of_the_other_byte_order_are_written(suffix, tmp_path):
+    """As numpy reads them from files of other machines."""
+    array = np.arange(300, 320).reshape(1, 4, 5)
+    write(tmp_path / f"a{suffix}", Image(array=array.astype(">u2"), axes="yx"))
+    np.testing.assert_array_equal(read(tmp_path / f"a{suffix}").array, array)

@@ -72,6 +72,15 @@ def test_more_pixels_than_allowed_are_refused_with_size_limit_and_option(suffix,
         read(path, max_pixels=599)
 
 
+@pytest.mark.parametrize("limit", ["5", 0, -1, 2.5, True])
+def test_a_limit_that_is_none_is_not_a_fault_of_the_file(limit, tmp_path):
+    """The message has the value."""
+    write(tmp_path / "a.png", Image(array=GRAY[None], axes="yx"))
+    with pytest.raises(ImageError, match=f"^max_pixels is {limit!r}\n"):
+        read(tmp_path / "a.png", max_pixels=limit)
+    assert read(tmp_path / "a.png", max_pixels=np.int64(42)).shape == (6, 7)
+
+
 def test_channels_and_slices_count_as_pixels(tmp_path):
     """They take memory just as well."""
     write(tmp_path / "a.tif", Image(array=np.zeros((2, 3, 4, 5), np.uint8), axes="zyx"))

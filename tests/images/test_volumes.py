@@ -93,6 +93,25 @@ def test_a_mask_has_the_words_of_its_image(pixels, version, unit, tmp_path):
     assert (again.spacing, again.unit, again.plane) == (image.spacing, image.unit, image.plane)
 
 
+@pytest.mark.parametrize("unit", ["meter", "mm"])
+@pytest.mark.parametrize("version", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_mask_of_two_dimensions_is_as_thick_as_its_image(version, unit, tmp_path):
+    """An image of rows and columns does not know how thick it is; a mask that was moved is as thick as a pixel."""
+    file = version(VOLUME[..., 0], np.diag([-0.5, -0.5, 3, 1]))
+    file.set_sform(file.affine, 2)
+    file.header.set_xyzt_units(unit)
+    nibabel.save(file, tmp_path / "image.nii")
+    image = read(tmp_path / "image.nii")
+    assert image.plane is None
+    write(tmp_path / "mask.nii", image)
+    write(tmp_path / "moved.nii", replace(image, origin=(1.0, 2.0)))
+    before, mask, moved = (nibabel.load(tmp_path / f"{name}.nii") for name in ("image", "mask", "moved"))
+    np.testing.assert_array_equal(mask.affine, before.affine)
+    for name in ("sizeof_hdr", "xyzt_units", "qform_code", "sform_code"):
+        assert mask.header[name] == before.header[name]
+    np.testing.assert_allclose(moved.affine[:3, 3], (-2, -1, 0))
+
+
 def test_the_shear_of_a_tilted_gantry_is_told_in_degrees(tmp_path):
     """2.5 mm to the back for each 5 mm up: arctan 0.5. Rotations have none."""
     tilted = affine([[0.5, 0, 0], [0, 0.5, 2.5], [0, 0, 5]])

@@ -329,6 +329,9 @@ def test_a_tile_that_does_not_fit_is_halved_for_all_images_and_it_is_said(rng):
         "results differ a little at tile borders"
     )
     assert sum("its size goes from" in text for text in told) == 2
+    for _ in range(2):
+        segment_source([network], source, plan, shape=image.shape, engine=(engine := engine.anew()), tell=told.append)
+    assert [text.split(" from ")[1].split(";")[0] for text in told if "goes from" in text][2:] == ["8×8 to 4×4"] * 2
 
 
 def test_no_memory_for_the_smallest_tile_is_an_error_in_the_end():
@@ -412,7 +415,7 @@ def test_without_memory_to_look_at_an_image_fewer_patches_are_looked_at(rng):
 
         return settle_some
 
-    engine = replace(ADAPTIVE, settler=greedy, fit=Fit())
+    engine = replace(ADAPTIVE, settler=greedy, fit=Fit(), said=set())
     image, plan = image_of(rng.normal(size=(1, 90, 100)).astype(np.float32)), adaptive_plan()
     source = source_of(image, plan, where="a")
     segment_source([network], source, plan, shape=image.shape, engine=engine, tell=told.append)
@@ -421,7 +424,7 @@ def test_without_memory_to_look_at_an_image_fewer_patches_are_looked_at(rng):
     assert len(told) == 2  # remembered
     most[0], fit = 0, Fit()
     with pytest.raises(MemoryError):
-        segment([network], image, plan, engine=replace(engine, fit=fit))
+        segment([network], image, plan, engine=replace(engine, fit=fit, said=set()))
     assert fit.tile is None  # the next image may be smaller
 
 
@@ -473,7 +476,8 @@ def test_an_image_that_there_is_no_memory_for_is_judged_by_patches(rng):
     pixels = rng.normal(size=(1, 30, 32)).astype(np.float32)
     sizes = {"width": (4, 6), "kernels": ((3, 3), (3, 3)), "convs": 1, "block": "plain"}
     plan = adaptive_plan(tile=(16, 16), overlap=(8, 8), **sizes)
-    engine = replace(ADAPTIVE, memory=2 * 150_000, fit=Fit())  # of which half may be taken; one patch needs 47,824
+    # Half of it may be taken; one patch needs 47,824.
+    engine = replace(ADAPTIVE, memory=2 * 150_000, fit=Fit(), said=set())
     for _ in range(2):
         source = source_of(image_of(pixels), plan, where="a")
         segment_source([network], source, plan, shape=(30, 32), engine=engine, tell=told.append)
@@ -481,7 +485,7 @@ def test_an_image_that_there_is_no_memory_for_is_judged_by_patches(rng):
         "there is no memory for 30×32 at once: tiles are 16×16",
         "there is no memory to look at an image: 3 of its patches at once; results differ a little",
     ]
-    engine = replace(engine, memory=2 * 200_000, fit=Fit())
+    engine = replace(engine, memory=2 * 200_000, fit=Fit(), said=set())
     segment_source([network], source, plan, shape=(30, 32), engine=engine, tell=told.append)
     assert len(told) == 2
 
@@ -507,7 +511,7 @@ def test_a_lack_of_memory_for_mirrored_copies_is_said_once_for_all_images(rng):
 def test_it_is_said_once_that_mirroring_does_nothing(rng):
     """For a model whose plan has axes to mirror along, nothing is said."""
     for axes, count in (((), 1), ((1,), 0)):
-        engine, told = replace(ENGINE, fit=Fit()), []
+        engine, told = replace(ENGINE, fit=Fit(), said=set()), []
         plan = plan_for(labels=LABELS, mirror_axes=axes)
         for _ in range(2):
             source = source_of(image_of(rng.normal(size=(1, 8, 8)).astype(np.float32)), plan, where="a")
@@ -519,7 +523,7 @@ def test_what_is_free_on_a_gpu_is_asked_for_at_each_image(rng):
     """Of 2 × 150,000 bytes half may be taken, see above; the memory of the processor does not count then."""
     plan = adaptive_plan(tile=(16, 16), overlap=(8, 8), width=(4, 6), kernels=((3, 3), (3, 3)), convs=1, block="plain")
     pixels, told, free = rng.normal(size=(1, 30, 32)).astype(np.float32), [], [2 * 200_000, 2 * 150_000]
-    engine = replace(ADAPTIVE, memory=1, free=lambda: free[0], fit=Fit())
+    engine = replace(ADAPTIVE, memory=1, free=lambda: free[0], fit=Fit(), said=set())
     for count in (0, 2):
         source = source_of(image_of(pixels), plan, where="a")
         segment_source(

@@ -30,6 +30,7 @@ SIGHTED = [
     {"pooling": "strided", "block": "residual", "convs_per_level": 3},
     {"pooling": "strided", "block": "residual", "kernels": (3, 1, 3), "strides": (2, 3)},
     {"channels": (2,)},
+    {"channels": (2, 2), "convs_per_level": (2, 0)},
 ]
 
 
@@ -281,7 +282,13 @@ def test_channels_last_changes_nothing():
         ({"strides": 2}, "strides has one number"),
         ({"strides": ((1, 2, 2), 2)}, r"strides has the entry \(1, 2, 2\) in a network of 2"),
         ({"kernels": (3, 2, 3)}, r"even size \(2, 2\)"),
-        ({"kernels": (3, 0, 3)}, r"entry \(0, 0\)"),
+        ({"kernels": (3, 0, 3)}, "entry 0"),
+        ({"channels": 8}, "channels is 8"),
+        ({"dims": 2.0}, "2.0 dimensions"),
+        ({"strides": [2.0, 2.0]}, "strides has the entry 2.0"),
+        ({"convs_per_level": True}, "convs_per_level is True"),
+        ({"convs_per_level": 2.0}, "convs_per_level is 2.0"),
+        ({"dropout": "0.5"}, "dropout is '0.5'"),
         ({"convs_per_level": 0}, "convs_per_level is 0"),
         ({"decoder_convs": (1, 1, 1)}, r"decoder_convs is \(1, 1, 1\)"),
         ({"norm": "layer"}, "norm is 'layer'"),
@@ -330,3 +337,21 @@ def test_a_lowest_level_without_convolutions_only_pools(settings):
     levels = len(settings.get("channels", (2, 2)))
     with pytest.raises(PlanError, match="convs_per_level"):
         UNet(in_channels=1, classes=1, **{"channels": (2, 2), "convs_per_level": (2, 0)[-levels:], **settings})
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    """As they come out of a table or an array; the network has Python's."""
+    two = np.uint8(2)
+    network = UNet(
+        in_channels=two, classes=two, dims=two, channels=np.array([4, 4]), strides=[two], convs_per_level=two
+    )
+    assert network.channels == (4, 4) and network.strides == ((2, 2),)
+    assert all(type(n) is int for n in (network.classes, network.dims, *network.channels, *network.strides[0]))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("shape", [(8, 8, 8), (-1, 8), (8.0, 8.0), 8])
+def test_what_is_no_size_of_an_image_has_no_output_shape(shape, padding):
+    """A volume for a network of images, negative, not whole, one number."""
+    with pytest.raises(ShapeError, match="no size of an image for a 2D network\n.*order yx"):
+        make(padding=padding).output_shape(shape)

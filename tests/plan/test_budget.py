@@ -1,5 +1,6 @@
 """A budget is said once."""
 
+import numpy as np
 import pytest
 
 from uvea.errors import PlanError
@@ -32,3 +33,24 @@ def test_no_time_and_endless_time_are_refused(value, said):
     """Zero and infinity are no budgets, and which of them it is, is said."""
     with pytest.raises(PlanError, match=f"{said}\n.*--minutes 10"):
         Budget(minutes=value)
+
+
+def test_numbers_of_any_type_become_plain_ones():
+    """What a calculation gives is taken, also a whole number that is a float."""
+    assert type(Budget(steps=np.int64(5)).steps) is int and type(Budget(minutes=np.float32(2)).minutes) is float
+    assert Budget(epochs=3.0) == Budget(epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"minutes": "1"}, "minutes is '1', which is no number"),
+        ({"steps": "2"}, "steps is '2', which is no whole number"),
+        ({"epochs": 2.5}, "epochs is 2.5, which is no whole number"),
+        ({"steps": float("inf")}, "steps is inf, which is no whole number"),
+    ],
+)
+def test_what_is_no_number_is_refused(given, said):
+    """Text and fractions of steps are named with what was said."""
+    with pytest.raises(PlanError, match=said):
+        Budget(**given)

@@ -36,6 +36,7 @@ def test_a_misspelt_setting_is_refused_by_name(plan, tmp_path):
         ('"dims": 2,', "", r"plan\.json lacks dims\n"),
         ('"patch": [', '"patch": ["' + 999 * "x" + '", ', r"patch\.0 cannot be 'x{79} \("),
         ('"batch": ', '"batch": "1", "batch": ', r"'batch' is there twice"),
+        ('"orientation": ""', '"orientation": "RAAS"', r"\(value error, 'RAAS' is no orientation, such as 'RAS'\)"),
     ],
 )
 def test_a_plan_of_another_version_is_told_in_one_short_line(plan, tmp_path, before, after, message):

@@ -93,8 +93,10 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path):
     """Masks without a reference, an unknown metric, itself, scores of another tolerance, a case that was not scored."""
     with pytest.raises(DatasetError, match=r"a holds no scores\.csv\n.*--reference"):
         compare_files(folders / "a", folders / "b")
-    with pytest.raises(DatasetError, match="there is no metric beauty"):
+    with pytest.raises(DatasetError, match="there is no metric 'beauty'"):
         compare_files(folders / "a", folders / "b", reference=folders / "reference", metrics=["beauty"])
+    with pytest.raises(DatasetError, match="there is no metric 'beauty'"):  # one name is one metric
+        compare_files(folders / "a", folders / "b", reference=folders / "reference", metrics="beauty")
     for name, tolerance in (("a", 2.0), ("b", 1.0)):
         evaluate(folders / name, folders / "reference", out=tmp_path / f"s{name}", tolerance=tolerance, report=False)
     with pytest.raises(DatasetError, match="compared with itself"):

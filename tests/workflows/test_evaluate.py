@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, fields
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -186,6 +187,8 @@ def test_files_that_declare_more_pixels_than_allowed_are_failures(folders):
     assert caught.value.scores.summary.cases == 1
     with pytest.raises(ImageError, match="limit is 3"):
         evaluate(*folders, max_pixels=3)
+    with pytest.raises(ImageError, match="max_pixels is 0"):  # no failure of every file
+        evaluate(*folders, max_pixels=0)
 
 
 def test_whatever_breaks_a_case_the_others_are_scored(folders, monkeypatch):
@@ -513,6 +516,23 @@ def test_volumes_must_lie_on_one_grid(change, message, tmp_path):
         evaluate(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz")
 
 
+@pytest.mark.parametrize("way", ["LAS", "SRA"])
+def test_a_mask_that_is_stored_another_way_has_to_be_turned_only(way, tmp_path):
+    """Resampling would do more than is needed."""
+    whole = nibabel.Nifti1Image(np.eye(4)[:3, :, None].repeat(5, 2).astype(np.uint8), np.diag([1.0, 1.0, 2.0, 1.0]))
+    turned = whole.as_reoriented(
+        nibabel.orientations.ornt_transform(
+            nibabel.io_orientation(whole.affine), nibabel.orientations.axcodes2ornt(tuple(way))
+        )
+    )
+    nibabel.save(whole, tmp_path / "r.nii.gz")
+    nibabel.save(turned, tmp_path / "p.nii.gz")
+    with pytest.raises(ShapeError, match=rf"orientations differ: RAS and {way}\n.*turn .*as_closest_canonical"):
+        evaluate(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz")
+    nibabel.save(nibabel.as_closest_canonical(turned), tmp_path / "p.nii.gz")
+    assert evaluate(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz").summary.dice.mean == 1.0
+
+
 def test_values_that_are_no_labels_are_refused(tmp_path):
     """A probability map as reference, named with its value."""
     save(tmp_path / "r.npy", [[0, 0.25]], dtype="float32")
@@ -766,3 +786,10 @@ def test_arrays_are_sent_to_the_metrics_for_arrays():
     with pytest.raises(DatasetError, match="not ndarray") as error:
         evaluate(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
     assert "uvea.metrics" in error.value.hint
+
+
+@pytest.mark.parametrize("option", [{"ignore_value": 1.5}, {"ignore_value": "255"}, {"label_names": "ab"}])
+def test_an_option_of_another_type_is_refused_by_name(folders, option):
+    """A fraction is no mask value, and a text is no list of names."""
+    with pytest.raises(DatasetError, match=next(iter(option))):
+        evaluate(*folders, **option)

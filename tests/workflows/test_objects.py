@@ -211,7 +211,7 @@ def test_volumes_are_decoded_in_three_dimensions(objects, tiny, tmp_path, dims):
     data = objects(tmp_path / "data", count=4, size=(10, 24, 24))
     overrides = {"dims": dims, "width": "4,8", "precision": "float32", "patch": "16,16" if dims == "2" else "8,16,16"}
     model = tiny(data, tmp_path / "m", overrides=overrides, options=DataOptions(instances=True))
-    predict_files(model, data / "images" / "case0.tif", out=tmp_path / "out", outlines=["geojson"])
+    predict_files(model, data / "images" / "case0.tif", out=tmp_path / "out", outlines="geojson")
     ids = read(tmp_path / "out" / "case0.tif")
     assert (ids.shape, ids.unit, ids.array.dtype) == ((10, 24, 24), "um", np.uint16)
     rows = rows_of(tmp_path / "out" / "case0_objects.csv")
@@ -327,6 +327,21 @@ def test_the_least_size_is_that_of_the_pixels_of_the_training(object_model):
         for size, unit in ((1.0, "um"), (0.5, "um"), (1.0, "px"))
     ]
     assert counts == [3, 1, 1]  # two that touch have 128 pixels together
+
+
+def test_a_pixel_of_a_volume_is_measured_as_it_lies_in_the_training(object_model):
+    """Its file has z where the training has x: slices have pixels of 2×5 µm, not of 2×1."""
+    fingerprint = object_model.plan.fingerprint.model_copy(update={"orientation": "RAS"})
+    plan = object_model.plan.model_copy(update={"spacing": (1.0, 1.0), "unit": "um", "fingerprint": fingerprint})
+    image = Image(
+        array=np.zeros((1, 2, 3, 4)),
+        axes="zyx",
+        unit="um",
+        spacing=(5.0, 2.0, 1.0),
+        direction=((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)),
+        oriented=True,
+    )
+    assert Grid.of(image).share(plan) == 10
 
 
 def test_tiles_and_the_whole_image_give_the_same_objects(object_model, rng):
@@ -479,6 +494,7 @@ def test_a_cleaning_of_the_model_is_done_and_can_be_overruled(gray_model, tmp_pa
     name = plan.labels.names[1]
     assert overruled(cleaned.after, plan, largest=()).cleaning == {}
     assert overruled(cleaned.after, plan, min_size=9).cleaning == {1: Cleaning(largest=True, min_size=9)}
+    assert overruled(Postprocessing(), plan, largest=name).cleaning == {1: Cleaning(largest=True)}
     assert overruled(Postprocessing(), plan, fill_holes={name: 5}).cleaning == {1: Cleaning(fill_holes=5)}
     with pytest.raises(PlanError, match="'liver' is no class"):
         overruled(cleaned.after, plan, min_size={"liver": 5})
@@ -518,7 +534,9 @@ def test_a_cleaning_that_helps_is_accepted_and_scored(tmp_path):
         found[f"c{number}"][17:19, 16:19] = 1
     labels = SimpleNamespace(names=("background", "cell"))
     run = SimpleNamespace(
-        plan=SimpleNamespace(classes=2, labels=labels, minutes=None, spacing=None),
+        plan=SimpleNamespace(
+            classes=2, labels=labels, minutes=None, spacing=None, fingerprint=SimpleNamespace(orientation="")
+        ),
         kept=SimpleNamespace(splits=(None,)),
         cases={name: SimpleNamespace(group=None) for name in truths},
     )

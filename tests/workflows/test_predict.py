@@ -78,6 +78,13 @@ def test_any_type_of_number_is_taken(gray_model, gray, dtype):
     assert gray_model.predict((gray > 99).astype(dtype)).shape == gray.shape
 
 
+def test_a_tensor_is_an_array(gray_model, gray):
+    """Also one that gradients are kept of, which numpy refuses."""
+    array = gray.astype(np.float32)
+    tensor = torch.from_numpy(array).requires_grad_()
+    np.testing.assert_array_equal(gray_model.predict(tensor), gray_model.predict(array))
+
+
 def test_a_colour_model_takes_gray_arrays(rgb_model, gray):
     """(y, x) and (1, y, x), as it takes gray files among colour ones."""
     np.testing.assert_array_equal(rgb_model.predict(gray), rgb_model.predict(gray[None]))
@@ -550,6 +557,54 @@ def test_a_lack_of_memory_is_said_once_and_remembered(gray_model, gray_data, tmp
     (said,) = [event for event in events if isinstance(event, Message)]
     assert said.level == "warning" and "no memory for a tile" in said.text and "24×24 to 24×12" in said.text
     assert len(names_in(tmp_path)) == 6
+
+
+def test_a_lack_of_memory_is_told_to_each_call_that_listens(gray_model, gray, tmp_path):
+    """What was remembered in silence is not silent ever after; several images are one call."""
+    model = load(gray_model.folder)
+    network = model.networks[0]
+
+    def small(tiles):
+        if tiles.shape[-1] * tiles.shape[-2] > 300:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return network(tiles)
+
+    object.__setattr__(model, "networks", (small,))
+    large = np.tile(gray, (2, 2))
+    path, image = save(tmp_path / "a.tif", large[None]), Image(array=large[None], axes="yx")
+    model.predict(large)
+    for call in (
+        lambda listen: predict_files(model, path, out=tmp_path / "out", listen=listen),
+        lambda listen: model.predict([large, large], listen=listen),
+        lambda listen: model.probabilities(large, listen=listen),
+        lambda listen: model.mask_of(image, listen=listen),
+    ):
+        events = []
+        call(events.append)
+        assert ["no memory for a tile" in event.text for event in events if isinstance(event, Message)] == [True]
+
+
+def test_what_says_how_to_load_is_refused_with_a_model_that_is_loaded(gray_model, tmp_path):
+    """It would be ignored."""
+    for facts in ({"device": "cpu"}, {"engine": "torch"}, {"int8": True}):
+        with pytest.raises(PlanError, match=f"'{next(iter(facts))}' given with a model .*\n.*uvea.load"):
+            predict_files(gray_model, tmp_path, out=tmp_path / "out", **facts)
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        ({"bogus": 1}, "no setting 'bogus' in after\n.*largest, min_size"),
+        ({"largest_component": ["foreground"]}, "no setting 'largest_component' in after\n.*largest, min_size"),
+        ({"min_size": "20"}, "min_size in after is '20'\n.*a number"),
+        ({"fill_holes": {"foreground": "20"}}, "fill_holes in after is"),
+        ({"largest": True}, "largest in after is True\n.*names of classes"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused_by_name(gray_model, after, problem, tmp_path):
+    """With those that do."""
+    with pytest.raises(PlanError, match=problem):
+        predict_files(gray_model, tmp_path, out=tmp_path / "out", after=after)
 
 
 # Models that are no models

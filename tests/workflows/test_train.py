@@ -124,8 +124,11 @@ def test_a_compiled_training_gives_the_same_model(gray_data, gray_model, tiny, t
 
 
 def test_one_seed_gives_one_model(gray_data, gray_model, tiny, tmp_path):
-    """To the last bit; another seed gives another."""
+    """To the last bit; another seed gives another. The random numbers of others are left to them."""
+    before = torch.get_rng_state()
     tiny(gray_data, tmp_path / "same")
+    load(tmp_path / "same")
+    assert torch.equal(torch.get_rng_state(), before)
     assert_equal(gray_model.folder, tmp_path / "same")
     tiny(gray_data, tmp_path / "other", seed=1)
     assert not torch.equal(
@@ -351,6 +354,47 @@ def test_a_finished_training_is_resumed_to_itself(gray_data, tiny, tmp_path):
 def _refuse_training(event):
     if isinstance(event, Progress) and event.task == "training":
         pytest.fail("trained again")
+
+
+def test_a_resumed_training_leaves_random_numbers_to_others(gray_model, tmp_path):
+    """A state has those of torch, which are put back at the end."""
+    shutil.copytree(gray_model.folder, tmp_path / "m")
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    resume(tmp_path / "m")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_older_model_stays_where_a_training_cannot_be_noted_down(gray_data, gray_model, tiny, tmp_path, monkeypatch):
+    """What could fail has been tried before it is removed."""
+
+    def fail(kept):
+        raise TypeError("no JSON")
+
+    shutil.copytree(gray_model.folder, tmp_path / "m")
+    monkeypatch.setattr(Kept, "text", fail)
+    with pytest.raises(TypeError, match="no JSON"):
+        tiny(gray_data, tmp_path / "m", overwrite=True)
+    assert_equal(gray_model.folder, tmp_path / "m")
+
+
+def test_numbers_of_numpy_train(gray_data, tiny, tmp_path):
+    """As options of the data and as a seed; what is kept of them is read again."""
+    options = DataOptions(ignore_value=np.int64(7))
+    tiny(gray_data, tmp_path / "m", options=options, seed=np.int64(3), steps=np.int64(1))
+    assert Kept.load(Workspace(tmp_path / "m").run_facts).options == options
+    with pytest.raises(PlanError, match="seed is 1.5"):
+        tiny(gray_data, tmp_path / "n", seed=1.5)
+
+
+def test_a_model_whose_data_is_gone_is_not_offered_to_be_resumed(gray_model, tmp_path):
+    """As that of arrays, which were written for as long as the training lasted."""
+    shutil.copytree(gray_model.folder, tmp_path / "m")
+    (tmp_path / "m" / "weights.safetensors").unlink()
+    facts = Workspace(tmp_path / "m").run_facts
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "source": str(tmp_path / "gone")}))
+    with pytest.raises(ModelError, match=r"no weights yet\n  Try: train it again"):
+        load(tmp_path / "m")
 
 
 def test_changed_data_cannot_be_resumed(cases, tiny, tmp_path):

@@ -1,6 +1,7 @@
 """Training on arrays: the split of scikit-learn, the layouts, and what is written."""
 
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,45 @@ def test_predictions_have_the_shape_of_the_masks(trained):
     np.testing.assert_array_equal(trained.probabilities(x) > 0.5, masks == 1)
 
 
+def test_one_image_is_told_from_several_by_the_layout_of_the_training(trained):
+    """(1, y, x) is one image for those who gave channels first, and (y, x, 1) for all."""
+    x, _ = discs(1, size=21)
+    first = replace(trained, channels_first=True)
+    assert trained.predict(x[:, None][0]).shape == (1, 21, 21)
+    assert first.predict(x[:, None][0]).shape == (21, 21)
+    for model in (trained, first):
+        assert model.predict(x[..., None][0]).shape == (21, 21)
+
+
+def test_three_gray_images_are_not_taken_for_a_colour_image(trained):
+    """Where it cannot be told, both ways out are named; four are several, and channels first says that it is one."""
+    colour = replace(trained, model=replace(trained.model, plan=trained.model.plan.model_copy(update={"channels": 3})))
+    with pytest.raises(ShapeError, match=r"one colour image or three gray ones\n.*x\[None\].*x\[:, None\]"):
+        colour._is_one((3, 9, 8))
+    assert not colour._is_one((4, 9, 8))
+    assert colour._is_one((9, 8, 3)) and replace(colour, channels_first=True)._is_one((3, 9, 8))
+
+
+def test_pixels_of_another_scale_are_refused(trained):
+    """A network that saw fractions knows nothing of 0 to 255; how many bits a fraction has does not matter."""
+    x, y = discs(2)
+    np.testing.assert_array_equal(trained.predict(x.astype(np.float64)), trained.predict(x))
+    for given in ((x * 255).clip(0, 255).astype(np.uint8), x > 0.5):
+        for call in (trained.predict, trained.probabilities, lambda pixels: trained.evaluate(pixels, y)):
+            with pytest.raises(DatasetError, match=f"images are of {given.dtype}, those for training were of float32"):
+                call(given)
+
+
+def test_anything_that_holds_numbers_is_taken(trained):
+    """Tensors with gradients or of 16 bits; images of several sizes are refused with the way out."""
+    x, _ = discs(2)
+    tensor = torch.from_numpy(x)
+    np.testing.assert_array_equal(trained.predict(tensor.clone().requires_grad_()), trained.predict(x))
+    assert trained.predict(tensor.bfloat16()).shape == x.shape
+    with pytest.raises(ShapeError, match=r"makes no array.*\n.*one at a time"):
+        trained.predict([x[0], x[1, :9]])
+
+
 def test_the_same_call_gives_the_same_network():
     """Also after others have drawn random numbers; another seed gives another."""
     x, y = discs()
@@ -208,6 +248,14 @@ def test_whole_numbers_are_divided_and_the_plan_says_so():
     assert whole.history == train_arrays(pixels.astype(np.float32) / 255, y, **FAST).history
     assert whole.model.plan.reasons["normalization"] == "uint8 is divided by 255"
     np.testing.assert_array_equal(whole.predict(pixels), whole.predict(pixels[..., None]))
+
+
+def test_the_order_of_bytes_does_not_matter():
+    """What comes from big-endian files is the same image, and nearly whole masks are whole."""
+    x, y = discs()
+    pixels = np.clip(x * 100 + 60, 0, 255).astype(np.uint16)
+    swapped = train_arrays(pixels.astype(">u2"), y.astype(">f4") * np.float32(1.0000153), **FAST)
+    assert swapped.history == train_arrays(pixels, y, **FAST).history
 
 
 def test_masks_keep_their_values():
@@ -258,7 +306,11 @@ def test_nothing_is_written_unless_asked(tmp_path, monkeypatch):
 def test_without_a_preset_uvea_plans(tmp_path):
     """On the split asked for; everything is decided with a reason, and a loss can be set by its name here."""
     x, y = discs(10, size=32)
-    trained = train_arrays(x, y, steps=3, batch_size=2, loss="dice", precision="float32", device="cpu")
+    heard = []
+    trained = train_arrays(
+        x, y, steps=3, batch_size=2, loss="dice", precision="float32", device="cpu", listen=heard.append
+    )
+    assert not any(tempfile.gettempdir() in event.text for event in heard if isinstance(event, Message))
     assert trained.model.plan.graph is None
     assert (trained.model.plan.loss, trained.model.plan.batch) == ("soft_dice", 2)
     assert (trained.train, trained.validation) == split_arrays(10, 0.2)
@@ -315,10 +367,54 @@ def test_every_other_fault_of_the_data_is_told_without_options(monkeypatch, hint
     assert (caught.value.problem, caught.value.hint) == ("something is wrong", said)
 
 
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        (
+            "close other programs and continue with `uvea train --resume a b`, or train again with --overwrite and a "
+            "smaller --set batch=, patch= or width=",
+            "close other programs, or train again with overwrite=True and a smaller batch_size",
+        ),
+        (
+            "continue it with `uvea train --resume m`, choose another --out, or use --overwrite",
+            "choose another out, or use overwrite=True",
+        ),
+        ("use --set batch=1", "use batch_size=1"),
+        (
+            "train with a lower learning rate (--set learning_rate=0.0003) or --set precision=float32",
+            "train with a lower learning rate (learning_rate=0.0003) or precision=float32",
+        ),
+        ("use a number above 0, such as --epochs 10", "use a number above 0, such as epochs=10"),
+        ("give one of --minutes, --epochs and --steps", "give one of minutes, epochs and steps"),
+    ],
+)
+@pytest.mark.parametrize("preset", [None, "mini"])
+def test_ways_out_are_those_of_python(monkeypatch, preset, hint, said):
+    """Of every kind of error; and no file is named that is gone by then."""
+
+    def refuse(*args, **settings):
+        folder = settings.get("out", "model")
+        raise PlanError(f"something is wrong; {folder}/checkpoint has the state before it", hint=hint)
+
+    monkeypatch.setattr(workflow, "train_files", refuse)
+    monkeypatch.setattr(workflow, "_trained_as_planned", refuse)
+    with pytest.raises(PlanError) as caught:
+        train_arrays(*discs(), preset=preset, steps=1)
+    assert caught.value.hint == said
+    assert tempfile.gettempdir() not in caught.value.problem
+
+
+def test_what_is_gone_afterwards_is_not_named():
+    """Parts of a sentence about it are left out, and images keep their names."""
+    text = "the loss became nan, on /tmp/x/arrays/images/image_00003.npy; /tmp/x/model has the state"
+    assert workflow._without("/tmp/x", text) == "the loss became nan, on image_00003.npy"
+    assert workflow._without("/tmp/x", "/tmp/x/model is full") == "the folder for temporary files/model is full"
+
+
 def test_own_images_for_validation_are_used():
     """All others train then."""
     x, y = discs()
-    trained = train_arrays(x[:8], y[:8], **FAST, validation=(x[8:], y[8:]))
+    trained = train_arrays(x[:8], y[:8], **FAST, validation=[x[8:], y[8:]])
     assert (trained.train, trained.validation) == (tuple(range(8)), ())
     assert trained.evaluate(x[8:], y[8:])["dice"] == pytest.approx(trained.history["val_dice"][-1], abs=1e-6)
 
@@ -343,8 +439,10 @@ def test_pixels_that_were_not_divided_are_warned_about():
     """Floats of 0 to 255 learn slowly."""
     x, y = discs()
     heard = []
-    train_arrays(x * 200, y, **FAST, listen=lambda event: heard.append(event) if isinstance(event, Message) else None)
-    assert next(event.text for event in heard if event.level == "warning").startswith("pixels go up to")
+    train_arrays(x * 200, y, **FAST, listen=heard.append)
+    messages = [event for event in heard if isinstance(event, Message)]
+    assert next(event.text for event in messages if event.level == "warning").startswith("pixels go up to")
+    assert set(heard[-1].figures) == {"loss", "val Dice"}  # as in every training
 
 
 @pytest.mark.parametrize(
@@ -357,6 +455,14 @@ def test_pixels_that_were_not_divided_are_warned_about():
         ({"allow_leak": True}, PlanError, "allow_leak is for planned trainings"),
         ({"steps": 3, "epochs": 3}, PlanError, "given twice"),
         ({"seed": -1}, PlanError, "the seed is -1"),
+        ({"seed": 1.5}, PlanError, "seed is 1.5, which is no whole number"),
+        ({"epochs": "2"}, PlanError, "epochs is '2', which is no whole number"),
+        ({"minutes": "1"}, PlanError, "not for 1 minutes"),
+        ({"loss": ["bce"]}, PlanError, "no loss called"),
+        ({"batch_size": 0}, PlanError, r"batch cannot be 0.*\n.*batch_size=32"),
+        ({"validation": None}, PlanError, "validation is None, which is no share and no pair"),
+        ({"validation": "0.2"}, PlanError, "validation is '0.2', which is no share and no pair"),
+        ({"validation": (np.zeros((1, 16, 16)),)}, PlanError, "validation is a tuple of 1, which is no share"),
         ({"validation": (np.zeros((1, 9, 9)), np.zeros((1, 9, 9)))}, ShapeError, "validation are 1×9×9"),
         (
             {"validation": (np.zeros((1, 16, 16), "uint8"), np.zeros((1, 16, 16)))},
@@ -385,6 +491,8 @@ def test_settings_that_cannot_be_are_refused(settings, error, said):
         (lambda x, y: (x.astype(np.int64), y), DatasetError, "int64 have no range"),
         (lambda x, y: (np.where(y, np.nan, x), y), DatasetError, "NaN or infinite"),
         (lambda x, y: (x.astype(str), y), ShapeError, "holds no images"),
+        (lambda x, y: (x, y.astype(complex)), ShapeError, "an array of complex128 holds no masks"),
+        (lambda x, y: (x, y * 1e20), DatasetError, "values up to 1e\\+20"),
     ],
 )
 def test_arrays_that_are_no_images_and_masks_are_refused(change, error, said):

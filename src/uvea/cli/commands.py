@@ -493,7 +493,8 @@ MinSize = Annotated[
     typer.Option(
         "--min-size",
         metavar="PIXELS",
-        help="Smaller pieces, or objects, are dropped: 20, or by class: liver=20,tumour=5.",
+        help="Smaller pieces, or objects, are dropped: 20, or by class: liver=20,tumour=5. "
+        "Where the plan has a spacing, these are pixels of it.",
         rich_help_panel=AFTER_PANEL,
     ),
 ]

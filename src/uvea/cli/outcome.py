@@ -141,13 +141,14 @@ def _misunderstood(error: Any, words: Sequence[str]) -> tuple[str, str]:
 
 
 def _value_of(option: str, words: Sequence[str]) -> str | None:
-    """The value that was typed for an option; None where there is none."""
+    """The value that was typed for an option, the last one, which counts; None where there is none."""
+    value = None
     for word, following in zip(words, [*words[1:], None], strict=True):
         if word == option:
-            return following
-        if option.startswith("--") and word.startswith(f"{option}="):
-            return word.removeprefix(f"{option}=")
-    return None
+            value = following
+        elif option.startswith("--") and word.startswith(f"{option}="):
+            value = word.removeprefix(f"{option}=")
+    return value
 
 
 def _lowered(text: str) -> str:

@@ -1,8 +1,12 @@
 """What a dataset is, as plain data: cases, and what was found wrong with them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Literal, SupportsInt
+
+from uvea.errors import DatasetError, UveaError
 
 Part = Literal["train", "val", "test"]
 
@@ -58,7 +62,13 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What the user says about the data. The defaults mean: find out."""
+    """What the user says about the data. The defaults mean: find out.
+
+    Numbers may be numpy's, and sequences lists; they become Python's own.
+
+    Raises:
+        DatasetError: for values of another type.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (where it is part of a model's files)
 
@@ -85,3 +95,57 @@ class DataOptions:
 
     max_pixels: int | None = None
     """Image files that declare more pixels, all channels and slices counted, are refused; None: 2,147,483,648."""
+
+    def __post_init__(self) -> None:
+        plain: dict[str, object] = {
+            "label_names": plain_names(self.label_names),
+            # A lone glob is meant as one, not as its letters.
+            "skip": (self.skip,) if isinstance(self.skip, str) else _texts("skip", self.skip),
+        }
+        for name, example in {"images": "raw/*.tif", "masks": "masks/*.tif", "axes": "zyx"}.items():
+            value = getattr(self, name)
+            if not isinstance(value, str | None):
+                raise DatasetError(f"{name} is {value!r}, which is no text", hint=f'give text: {name}="{example}"')
+        for name in ("ignore_value", "max_pixels"):
+            value = getattr(self, name)
+            plain[name] = None if value is None else whole_number(name, value)
+        if self.instances is not None:
+            if self.instances not in (True, False):
+                raise DatasetError(f"instances is {self.instances!r}", hint="give True or False; None finds it out")
+            plain["instances"] = bool(self.instances)
+        for name, found in plain.items():
+            object.__setattr__(self, name, found)
+
+
+def whole_number(name: str, value: object, *, kind: type[UveaError] = DatasetError) -> int:
+    """A whole number of any type, such as numpy's, as Python's own.
+
+    Args:
+        name: what it is called where it was given.
+        value: 7, numpy.int64(7) or 7.0.
+        kind: of the error.
+
+    Raises:
+        UveaError: of that kind, for fractions, text and everything else.
+    """
+    if isinstance(value, Real) and isinstance(value, SupportsInt) and float(value).is_integer():
+        return int(value)
+    raise kind(f"{name} is {value!r}, which is no whole number", hint="give a whole number, such as 7")
+
+
+def plain_names(names: Sequence[str] | Mapping[int, str]) -> tuple[str, ...] | dict[int, str]:
+    """Names of classes in order, or by mask value, as Python's own tuple or dict.
+
+    Raises:
+        DatasetError: for anything but texts, and mask values that are no whole numbers.
+    """
+    if isinstance(names, Mapping):
+        values = [whole_number("a value in label_names", value) for value in names]
+        return dict(zip(values, _texts("label_names", list(names.values())), strict=True))
+    return _texts("label_names", names)
+
+
+def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(one, str) for one in values):
+        raise DatasetError(f"{name} is {values!r}, which is no list of texts", hint=f'give {name}=["one", "two"]')
+    return tuple(map(str, values))

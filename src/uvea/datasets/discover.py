@@ -6,6 +6,7 @@ Looks at names only; no image is read. What a name means is in `names.py`, which
 
 import glob
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from uvea.datasets.case import Case, DataOptions, Dataset
 from uvea.datasets.names import Role, is_system, listed, part_of, role_of
-from uvea.datasets.pairing import Entry, Pairing, group_channels, pair, separate
+from uvea.datasets.pairing import Entry, Pairing, group_channels, pair, separate, suspected
 from uvea.datasets.table import read_table
 from uvea.errors import DatasetError
 from uvea.images import CONVERT_DICOM, is_dicom, is_image, stem_of, suffix_of
@@ -68,7 +69,8 @@ def find_images(
         sources: files, folders (with all sub-folders) and globs.
         channels: files per image. With more than one, "case_0000" and its fellows become one image called "case",
             also where each is named by itself.
-        role: what is wanted of a folder that holds images and their masks side by side: "images" refuses it.
+        role: what is wanted of a folder that holds images and masks: "images" refuses it, and a glob says that all
+            files are meant; "masks" refuses images/ with masks/, and takes the masks that are beside their images.
 
     Returns:
         Name and files of each image, in the order of `sources`, then of names. A name is the path below the folder
@@ -327,13 +329,17 @@ def _images_of(source: str | Path | tuple[Path, ...], channels: int, role: Role)
 def _one_role(folder: Path, entries: list[Entry], role: Role) -> list[Entry]:
     """The images or the masks of a folder that holds both side by side; all files of any other."""
     images, masks = separate(entries)
-    if not images or not masks:
-        return entries
     if role == "masks":
-        return masks
-    alone = _alone(folder, [entry.path for entry in images], [entry.path for entry in masks])
+        return masks if images and masks else entries
+    # Masks that fit no image are no images either. Where masks are wanted, all of them may be.
+    strange = {entry.path for entry in (*masks, *suspected(entries))}
+    wanted = [entry.path for entry in entries if entry.path not in strange]
+    if not wanted or not strange:
+        return entries
+    others = sorted(strange)
+    alone = _alone(folder, wanted, others)
     raise DatasetError(
-        f"'{folder}' holds images and masks side by side, such as '{_below(masks[0].path, folder)}'",
+        f"'{folder}' holds images and masks, such as '{_below(others[0], folder)}'",
         hint=f"name the images alone, such as '{alone}'; or if all are images, '{Path(glob.escape(str(folder)), '*')}'",
     )
 
@@ -467,22 +473,34 @@ def _way_to(role: Role, root: Path, places: dict[Path, _Roles]) -> str:
 
 
 def _alone(root: Path, wanted: Sequence[Path], others: Sequence[Path]) -> Path:
-    """A glob of these files without the others, or else the folder of the first, or that file."""
+    """A glob of these files without the others, or of some of them; else the first."""
+    first = wanted[0]
     if pattern := _glob_of(root, wanted, others):
         return Path(glob.escape(str(root)), pattern)
-    first = wanted[0]
-    return first if any(path.is_relative_to(first.parent) for path in others) else first.parent
+    if not any(path.is_relative_to(first.parent) for path in others):
+        return first.parent
+    beside = [path for path in wanted if path.parent == first.parent]
+    alike = [path for path in wanted if path.name.endswith(_end_of([first]))]
+    pattern = _glob_of(root, beside, others) or _glob_of(root, alike, others)
+    return Path(glob.escape(str(root)), pattern) if pattern else first
 
 
 def _glob_of(root: Path, wanted: Sequence[Path], others: Iterable[Path]) -> str | None:
     """A glob below `root` that fits these files and none of the others; None if there is no simple one."""
     parts = [path.relative_to(root).parts for path in wanted]
     pieces = [glob.escape(names[0]) if len(set(names)) == 1 else "*" for names in zip(*parts, strict=False)]
-    suffixes = {path.name.removeprefix(stem_of(path)) for path in wanted}
-    if len(set(map(len, parts))) == len(suffixes) == 1 and pieces[-1] == "*":
-        pieces[-1] += suffixes.pop()
+    if len(set(map(len, parts))) == 1 and pieces[-1] == "*":
+        pieces[-1] += glob.escape(_end_of(wanted))
     pattern = "/".join(pieces)
     return pattern if set(_glob(pattern, root)).isdisjoint(others) else None
+
+
+def _end_of(paths: Sequence[Path]) -> str:
+    """The suffix of these files, with the last word of their names where all have it; "" where suffixes differ."""
+    suffixes = [path.name.removeprefix(stem_of(path)) for path in paths]
+    words = ["".join(re.findall(r"[_\-. ][^_\-. ]*\Z", stem_of(path))) for path in paths]
+    ends = [word + suffix for word, suffix in zip(words, suffixes, strict=True)]
+    return next((same[0] for same in (ends, suffixes) if len(set(same)) == 1), "")
 
 
 def _one_role_only(root: Path, everything: list[Path]) -> DatasetError:

@@ -38,8 +38,8 @@ def exact_copies(survey: Survey) -> list[tuple[str, ...]]:
     """Names of cases whose images have equal pixels, one tuple per image."""
     found: dict[str, list[str]] = defaultdict(list)
     for facts in survey.facts:
-        if facts.image_hash:
-            found[facts.image_hash].append(facts.name)
+        if facts.content_hash:
+            found[facts.content_hash].append(facts.name)
     return [tuple(names) for names in found.values() if len(names) > 1]
 
 
@@ -57,7 +57,7 @@ def near_copies(survey: Survey) -> list[tuple[str, str]]:
     details = _details(known, finer_than=3.0)
     usual = float(np.median(_far_pairs(details, set())))
     threshold = min(CERTAIN, 1 - NEAR * (1 - usual))
-    content = np.unique([facts.image_hash for facts in known], return_inverse=True)[1]
+    content = np.unique([facts.content_hash for facts in known], return_inverse=True)[1]
     pairs: list[tuple[str, str]] = []
     groups = DisjointSet(range(len(known)))
     # In blocks of rows: all pairs of ten thousand images do not fit in memory.

@@ -20,6 +20,7 @@ IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "im", "raw", "orig", 
 
 MASK_WORDS = frozenset(
     {"mask", "masks", "msk", "label", "labels", "lbl", "seg", "segs", "segm", "segmentation", "segmentations"}
+    | {"dseg", "probseg"}  # of BIDS
     | {"annotation", "annotations", "annot", "anno", "gt", "groundtruth", "ground", "truth", "manual", "1stmanual"}
 )
 """Words that mark a file or folder as masks."""
@@ -53,7 +54,10 @@ _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 _SEPARATORS = "_-. "
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _CHANNEL = re.compile(r"(?P<core>.+)_(?P<number>\d{4})")
-_DIGITS = re.compile(r"(\d+)")
+_FIRST = re.compile(r"(\D*)(\d+)(.*)", re.DOTALL)
+_NUMBER = re.compile(r"((?:19|20)\d\d[-._](?:0[1-9]|1[0-2])[-._](?:0[1-9]|[12]\d|3[01])(?!\d)|\d+)")
+"""A number behind the first one of a name; a date such as "2019-05-03" is one, 20190503, that of a visit."""
+
 _STACK_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|sl|slice|slices|layer|plane|section|frame)[_\-. ]?$", re.IGNORECASE)
 _STACK_LETTER = re.compile(r"(?:^|[^A-Za-z])[st][_\-. ]?$", re.IGNORECASE)
 _SLICE_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|sl|slices?)[_\-. ]?$", re.IGNORECASE)
@@ -90,6 +94,19 @@ def role_of(folder: str) -> tuple[Role, str] | None:
     if len(parts) == 1 and len(others) == 1 and others[0] in _ROLES:
         return _ROLES[others[0]], parts[0]
     return None
+
+
+def announced(folder: str) -> Role | None:
+    """What `role_of` says, but also masks where only the last word of the folder does: "cell_masks", "labelsTs".
+
+    Example:
+        >>> announced("01_GT"), announced("train_images"), announced("gt_viewer")
+        ('masks', 'images', None)
+    """
+    if found := role_of(folder):
+        return found[0]
+    words = _WORD.findall(folder.removesuffix("Ts"))
+    return "masks" if words and words[-1].lower() in MASK_WORDS else None
 
 
 def channel_of(stem: str) -> tuple[str, int] | None:
@@ -133,6 +150,24 @@ def readings(stem: str, words: frozenset[str]) -> tuple[Reading, ...]:
     return tuple(found)
 
 
+def starts(stem: str) -> set[str]:
+    """What a stem begins with, cut before any of its words, without separators; "" among them."""
+    return {stem[: match.start()].rstrip(_SEPARATORS) for match in _WORD.finditer(stem)}
+
+
+def before_word(stem: str, words: frozenset[str]) -> str | None:
+    """What comes before one of `words` at the very end of a stem; None where it ends otherwise.
+
+    Example:
+        >>> before_word("p1_seg", MASK_WORDS), before_word("seg_p1", MASK_WORDS)
+        ('p1', None)
+    """
+    for match in _WORD.finditer(stem):
+        if match.end() == len(stem) and match[0].lower() in words:
+            return stem[: match.start()].rstrip(_SEPARATORS)
+    return None
+
+
 @dataclass(frozen=True)
 class Numbered:
     """A name as a member of a numbered series."""
@@ -148,10 +183,11 @@ class Numbered:
 def numbered(names: Iterable[str]) -> dict[str, Numbered]:
     """The number that counts in each name, and its series; without names that have none in the last path component.
 
-    It is the last number. One that is the same after the same words, such as a size, does not count where another
-    does. Further ahead, a number counts only after "z", "sl" or "slice" and where nearly all slices have the same
-    endings, their channels or tiles: "layer" or "frame" may as well be a class or a source of crops. The letters "s"
-    and "t" mean slices only before the last number of the whole name, else a subject or a treatment.
+    It is the last number; a date behind another number is a single one. One that is the same after the same words,
+    such as a size, does not count where another does. Further ahead, a number counts only after "z", "sl" or "slice"
+    and where nearly all slices have the same endings, their channels or tiles: "layer" or "frame" may as well be a
+    class or a source of crops. The letters "s" and "t" mean slices only before the last number of the whole name,
+    else a subject or a treatment.
 
     Example:
         >>> numbered(["mouse2/z012_ch00", "mouse2/z013_ch00"])["mouse2/z012_ch00"]
@@ -161,9 +197,8 @@ def numbered(names: Iterable[str]) -> dict[str, Numbered]:
     values: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
         folder, slash, stem = name.rpartition("/")
-        first, *others = _DIGITS.split(stem)
-        if others:
-            split[name] = pieces = [folder + slash + first, *others]
+        if first := _FIRST.fullmatch(stem):
+            split[name] = pieces = [folder + slash + first[1], first[2], *_NUMBER.split(first[3])]
             for at in range(1, len(pieces), 2):
                 values[tuple(pieces[:at:2])].append(pieces[at])
     same = {words for words, some in values.items() if len(some) > 1 and len(set(some)) == 1}
@@ -181,7 +216,7 @@ def numbered(names: Iterable[str]) -> dict[str, Numbered]:
         letter = at == len(pieces) - 2 and tuple(pieces[:at:2]) not in same and _STACK_LETTER.search(pieces[at - 1])
         found[name] = Numbered(
             series=("".join(pieces[:at]), "".join(pieces[at + 1 :])),
-            number=int(pieces[at]),
+            number=int(re.sub(r"\D", "", pieces[at])),
             stack=stack or bool(letter),
         )
     return found

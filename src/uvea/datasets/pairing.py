@@ -9,7 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uvea.datasets.names import IMAGE_WORDS, MASK_WORDS, Reading, channel_of, listed, plain_name, readings
+from uvea.datasets.names import (
+    IMAGE_WORDS,
+    MASK_WORDS,
+    Reading,
+    announced,
+    before_word,
+    channel_of,
+    listed,
+    plain_name,
+    readings,
+    starts,
+    subject_of,
+)
 from uvea.errors import DatasetError
 
 
@@ -128,6 +140,25 @@ def _marks(entries: Sequence[Entry], worded: dict[Entry, tuple[Reading, ...]], *
         if (reading.core or not across)
         and owners.get((*(() if across else entry.folder), reading.core), set()) - {entry.path}
     }
+
+
+def suspected(entries: Sequence[Entry]) -> list[Entry]:
+    """Files that are no images by their names, though they need not be the masks of any one image.
+
+    Those in a folder of masks; those that end in a word for masks where another file begins alike and ends otherwise:
+    "x_seg" beside "x_t1". In BIDS that file may lie in any folder, and have no more than the subject in common.
+    """
+    cores = {entry: core for entry in entries if (core := before_word(entry.stem, MASK_WORDS)) is not None}
+    others = [entry for entry in entries if entry not in cores]
+    known = {(entry.folder, start) for entry in others for start in starts(entry.stem)}
+    subjects = {subject_of(entry.stem) for entry in others} - {None}
+    roles = {folder: [*filter(None, map(announced, folder))] for folder in {entry.folder for entry in entries}}
+    return [
+        entry
+        for entry in entries
+        if roles[entry.folder][-1:] == ["masks"]
+        or (entry in cores and ((entry.folder, cores[entry]) in known or subject_of(entry.stem) in subjects))
+    ]
 
 
 def group_channels(entries: Sequence[Entry]) -> list[tuple[Key, tuple[Path, ...]]]:

@@ -9,6 +9,7 @@ measured by others and told to it as `consecutive` and `copies`.
 import hashlib
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -310,39 +311,55 @@ def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Seq
 _Patient = tuple[str, int]
 """The text before a number, and the number; -1 behind a text that does not end in one."""
 
+_DIGITS = re.compile(r"\d+")
+
 
 def _joined(names: Mapping[str, Numbered], patients: Mapping[str, _Patient]) -> dict[str, _Patient]:
-    """The patients, and with them names that look like theirs in the other way: "p12_baseline" beside "p12_2019"."""
+    """The patients, and with them names in which one of their ids is: "p12_baseline" and "p12_week2" beside "p12_03".
+
+    Of several ids the first counts, so that all names with an id are together, whatever follows it.
+    """
     known = set(patients.values())
     found = dict(patients)
-    for name, member in names.items():
-        for patient in (_prefix(member), (member.series[0], member.number)):
-            if patient in known:
-                found.setdefault(name, patient)
+    for name in names:
+        ahead = [patient for patient in _ids(name) if patient in known]
+        if ahead and found.get(name, ahead[0])[1] >= 0:
+            found[name] = ahead[0]
     return found
 
 
-def _prefix(member: Numbered) -> _Patient | None:
-    """The id in front of a running number and a separator, if it has a number in it: ("p", 12) of "p12_03"."""
+def _ids(name: str) -> list[_Patient]:
+    """Each number in the last path component of a name, with all text before it."""
+    start = name.rfind("/") + 1
+    return [(name[: number.start()], int(number[0])) for number in _DIGITS.finditer(name, start)]
+
+
+def _prefix(member: Numbered, *, words: bool) -> _Patient | None:
+    """The id in front of a running number and a separator, if it has a number in it: ("p", 12) of "p12_03".
+
+    Words behind the last number of the id belong to it or not: ("p12_left", -1) or ("p", 12) of "p12_left_03".
+    """
     before = member.series[0]
     prefix = before.rstrip("_-. ")
-    if prefix == before or not any(letter.isdecimal() for letter in prefix.rpartition("/")[2]):
+    ids = _ids(prefix)
+    if prefix == before or not ids:
         return None
-    text = prefix.rstrip("0123456789")
-    return text, int(prefix[len(text) :] or -1)
+    return (prefix, -1) if words and not prefix[-1].isdecimal() else ids[-1]
 
 
 def _patient_prefixes(names: Mapping[str, Numbered], cases: int) -> dict[str, _Patient]:
     """Patient of each name that looks like "patient12_03": an id with a number in it, a separator, a running number.
 
     Kept only where there are at least `MIN_PREFIXES` of them and none covers more than half of the cases; otherwise
-    a prefix is more likely a class or a date than a patient.
+    a prefix is more likely a class or a date than a patient. "12_left_03" and "12_right_03" are of patient 12 if that
+    leaves such prefixes, as it does not for "study1_anna_03" and "study1_bert_03".
     """
-    found = {name: patient for name, member in names.items() if (patient := _prefix(member))}
-    sizes = Counter(found.values())
-    if len(sizes) < MIN_PREFIXES or max(sizes.values()) > cases / 2:
-        return {}
-    return found
+    for words in (False, True):
+        found = {name: patient for name, member in names.items() if (patient := _prefix(member, words=words))}
+        sizes = Counter(found.values())
+        if len(sizes) >= MIN_PREFIXES and max(sizes.values()) <= cases / 2:
+            return found
+    return {}
 
 
 def _patient_numbers(names: Mapping[str, Numbered]) -> dict[str, _Patient]:

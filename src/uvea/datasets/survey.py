@@ -129,6 +129,9 @@ class CaseFacts:
     image_hash: str = ""
     """Of the pixels and the shape: equal for equal images in different files."""
 
+    content_hash: str = ""
+    """The same in one orientation: equal for a volume and its copy that is stored another way."""
+
     mask_hash: str = ""
 
     thumbnail: bytes = b""
@@ -205,8 +208,11 @@ def survey(
         # Rare: the first pass took 0 for background, and only all masks together show that it is not.
         facts = _on_all_cores(lambda case: _facts(case, options, background=background), dataset.cases, None)
     if orientation is None:
-        lying = Counter(fact.orientation for fact in facts if fact.orientation)
+        pairs = zip(dataset.cases, facts, strict=True)
+        # Those to test on have no say: a training does not open them.
+        lying = Counter(fact.orientation for case, fact in pairs if fact.orientation and case.part != "test")
         orientation = lying.most_common(1)[0][0] if lying else ""
+    problems += _unknown_orientations(dataset, facts, orientation)
     facts = [_turned(fact, turn_between(fact.orientation, orientation)) for fact in facts]
     return Survey(facts=tuple(facts), labels=labels, findings=tuple(problems), orientation=orientation)
 
@@ -323,6 +329,22 @@ def _unknown_depths(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Findin
     return [finding]
 
 
+def _unknown_orientations(dataset: Dataset, facts: Sequence[CaseFacts], orientation: str) -> list[Finding]:
+    pairs = zip(dataset.cases, facts, strict=True)
+    cases = [case for case, fact in pairs if fact.axes == "zyx" and not fact.orientation]
+    if not cases or not orientation:
+        return []
+    finding = Finding(
+        severity="warning",
+        kind="unknown-orientation",
+        problem=f"{len(cases)} of {len(facts)} images do not say how they lie in space: "
+        f"{listed(case.name for case in cases)}; they are taken to be {orientation}, as most others are",
+        hint="save them with their orientation (in NIfTI a qform or sform with a code above 0), or --skip them",
+        files=tuple(path for case in cases for path in case.images),
+    )
+    return [finding]
+
+
 def _facts(case: Case, options: DataOptions, *, background: Key) -> CaseFacts:
     facts = CaseFacts(name=case.name)
     image: Image | None = None
@@ -391,6 +413,7 @@ def _gathered(problems: Sequence[Finding]) -> list[Finding]:
 
 
 def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
+    upright = turn_between(orientation_of(image), "RAS")
     flat = image.array.reshape(image.channels, -1)
     if flat.dtype == np.bool_:
         flat = flat.view(np.uint8)
@@ -414,7 +437,8 @@ def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
         mean=mean,
         std=std,
         percentiles=percentiles,
-        image_hash=hash_of(image.array),
+        image_hash=(hashed := hash_of(image.array)),
+        content_hash=hash_of(upright.array(image.array)) if upright else hashed,
         thumbnail=make_thumbnail(image.array),
     )
 

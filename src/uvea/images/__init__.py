@@ -1,6 +1,6 @@
 """Files to arrays with their geometry, and back."""
 
-from uvea.images.files import check_inside, geometry_difference, read, read_channels, write
+from uvea.images.files import check_inside, check_max_pixels, geometry_difference, read, read_channels, write
 from uvea.images.formats import (
     CONVERT_DICOM,
     FORMATS,
@@ -19,6 +19,7 @@ __all__ = [
     "Image",
     "Plane",
     "check_inside",
+    "check_max_pixels",
     "format_for",
     "geometry_difference",
     "is_dicom",

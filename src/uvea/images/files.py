@@ -4,12 +4,11 @@ What the formats share is here: errors, the order of axes, geometry, safe replac
 files. How a format looks inside is in its own file.
 """
 
-import logging
+import operator
 import os
 import shutil
 import stat
 import tempfile
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from uvea.errors import ImageError, OutputError, ShapeError, UveaError
 from uvea.images.format import MAX_PIXELS, Stored
 from uvea.images.formats import format_for, stem_of, suffix_of
 from uvea.images.image import Image, Plane
+from uvea.images.orientation import orientation_of, turn_between
 
 
 def read(path: str | Path, *, axes: str | None = None, max_pixels: int | None = None) -> Image:
@@ -39,13 +39,14 @@ def read(path: str | Path, *, axes: str | None = None, max_pixels: int | None = 
         channel if all their colours are gray; an alpha channel that is opaque everywhere is dropped.
 
     Raises:
-        ImageError: if the file is missing, damaged, not what its suffix says, or too large.
+        ImageError: if the file is missing, damaged, not what its suffix says, or too large; if `max_pixels` is no
+            whole number of 1 or more.
         ShapeError: if `axes` do not fit the array, or the array has both time and slices.
     """
+    check_max_pixels(max_pixels)
     path = Path(path)
     family = format_for(path)
     _check_file(path)
-    _quieten_libraries()
     try:
         # Numbers of a header that are beyond a float are checked for, not warned of.
         with np.errstate(all="ignore"):
@@ -93,11 +94,17 @@ def read_channels(paths: tuple[Path, ...], *, axes: str | None = None, max_pixel
 def geometry_difference(first: Image, second: Image, *, tolerance: float = 1e-3) -> str | None:
     """What differs between the grids of two images, in words with both values; None if nothing.
 
+    "orientations differ" where that is all: one is the other with axes exchanged or turned over.
+
     Args:
         first: one image.
         second: another; its number of channels does not matter.
         tolerance: how far spacing, origin and direction may be apart, in pixels.
     """
+    ways = orientation_of(first), orientation_of(second)
+    turn = turn_between(ways[1], ways[0])
+    if turn and geometry_difference(first, turn.image(second), tolerance=tolerance) is None:
+        return f"orientations differ: {ways[0]} and {ways[1]}"
     if (first.axes, first.shape) != (second.axes, second.shape):
         sizes = ["×".join(map(str, image.shape)) + f" ({image.axes})" for image in (first, second)]
         return f"sizes differ: {sizes[0]} and {sizes[1]}"
@@ -141,9 +148,13 @@ def _in_millimetres(image: Image) -> Image:
 def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
     """Write an image; the suffix says the format. Missing folders are made.
 
-    The file appears under its name when it is complete, or not at all. Integers may come
-    back in a narrower type with the same values where the format has no such type; all else
-    that a format cannot hold is refused. JPEG changes values: never use it for masks.
+    The file appears under its name when it is complete, or not at all. Integers may come back in a narrower type with
+    the same values where the format has no such type, bool as uint8 and float16 as float32; other values and numbers of
+    channels that a format cannot hold are refused. JPEG changes values: never use it for masks.
+
+    Of the geometry NIfTI, NRRD and MetaImage keep all; TIFF and OME-TIFF spacing and unit, but not the time between
+    frames; PNG, JPEG, BMP and NumPy nothing. A time series stays one in TIFF and OME-TIFF. NIfTI, NRRD, MetaImage and
+    NumPy have no time: there it is a volume, until it is read with `axes="tyx"`.
 
     Raises:
         OutputError: if the file exists and `overwrite` is false, or cannot be written.
@@ -152,7 +163,6 @@ def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
     path = Path(path)
     family = format_for(path)
     _refuse_existing(path, overwrite)
-    _quieten_libraries()
     scratch = draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +170,7 @@ def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
         scratch = tempfile.mkdtemp(prefix=".writing-", dir=path.parent)
         # Some encoders add a suffix of their own to one in capitals.
         draft = Path(scratch) / (stem_of(path) + suffix_of(path))
-        family.write(draft, image)
+        family.write(draft, image.with_array(np.asarray(image.array, image.array.dtype.newbyteorder("="))))
         finals = {file: path if file == draft else path.parent / file.name for file in Path(scratch).iterdir()}
         for final in finals.values():
             _refuse_existing(final, overwrite)
@@ -177,12 +187,24 @@ def write(path: str | Path, image: Image, *, overwrite: bool = False) -> None:
             hint="check that the folder may be written to and that there is room on the disk",
         ) from error
     except Exception as error:  # encoders raise whatever they like
+        other = ".npy" if suffix_of(path) in (".tif", ".tiff") else ".tif"
         raise ImageError(
-            f"{path} cannot be written as {family.name}: {_one_line(error)}", hint="write it as .tif"
+            f"{path} cannot be written as {family.name}: {_one_line(error)}", hint=f"write it as {other}"
         ) from error
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_max_pixels(max_pixels: object) -> None:
+    """Refuse a limit that is no whole number of 1 or more; None is the usual one.
+
+    Raises:
+        ImageError: with the value.
+    """
+    whole = hasattr(max_pixels, "__index__") and not isinstance(max_pixels, bool)
+    if max_pixels is not None and not (whole and operator.index(max_pixels) >= 1):  # type: ignore[arg-type]
+        raise ImageError(f"max_pixels is {max_pixels!r}", hint="give a whole number of 1 or more, or leave it out")
 
 
 def check_inside(folder: Path, targets: Iterable[Path]) -> None:
@@ -291,15 +313,7 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder", hint="choose another name")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already", hint="choose another place, or give --overwrite")
-
-
-def _quieten_libraries() -> None:
-    """Keep the decoders from printing: what matters is raised. Done at each call, as importing does nothing."""
-    for library in ("PIL", "tifffile", "nibabel"):
-        warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
-    for logger in ("PIL", "nibabel.global", "tifffile"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
+        raise OutputError(f"{path} exists already", hint="choose another place, or give --overwrite (overwrite=True)")
 
 
 _TIFF = (".tif", ".tiff", ".ome.tif", ".ome.tiff")

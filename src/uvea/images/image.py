@@ -16,6 +16,9 @@ from uvea.errors import ShapeError
 SPATIAL_AXES = ("yx", "zyx", "tyx")
 """What the axes after the channel may be. "tyx" is a time series: never treated as a volume."""
 
+UNITS = ("mm", "um", "px")
+"""Of spacing and origin; "px" is no physical one."""
+
 IN_MILLIMETRES = {"mm": 1.0, "um": 1e-3}
 """Physical units of files."""
 
@@ -39,7 +42,12 @@ class Plane:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image:
-    """Pixels with the facts that must never be lost. All tuples follow array-axis order."""
+    """Pixels with the facts that must never be lost. All tuples follow array-axis order.
+
+    Raises:
+        ShapeError: for axes that do not fit the array, values that are no intensities, another unit, and a spacing or
+            origin that is not finite, not positive (spacing) or of another length.
+    """
 
     array: NDArray[np.generic]
     """(c, y, x), (c, z, y, x) or (c, t, y, x); bool, integer or float."""
@@ -78,14 +86,14 @@ class Image:
         if self.axes not in SPATIAL_AXES:
             raise ShapeError(
                 f"axes {self.axes!r} are not one of {', '.join(SPATIAL_AXES)}",
-                hint="name the axes with --axes, for example --axes zyx",
+                hint="name the axes with --axes or axes=, for example zyx",
             )
         dims = len(self.axes)
         if self.array.ndim != dims + 1:
             raise ShapeError(
                 f"an array of {self.array.ndim} axes ({'×'.join(map(str, self.array.shape))}) "
                 f"cannot have axes c{self.axes}",
-                hint="name the axes with --axes, for example --axes cyx",
+                hint="name the axes with --axes or axes=, for example cyx",
             )
         if not self.spacing:
             object.__setattr__(self, "spacing", (1.0,) * dims)
@@ -94,6 +102,26 @@ class Image:
         if not self.direction:
             identity = tuple(tuple(float(i == j) for j in range(dims)) for i in range(dims))
             object.__setattr__(self, "direction", identity)
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what no pixel has: writers would drop it, or fail each in its own way."""
+        if np.asarray(self.array).dtype.kind not in "biuf":
+            raise ShapeError(
+                f"values of type {self.array.dtype} are no intensities",
+                hint="give bool, integers or floats (for complex values, their magnitude)",
+            )
+        if self.unit not in UNITS:
+            raise ShapeError(f"{self.unit!r} is no unit of an image", hint=f"use one of {', '.join(UNITS)}")
+        dims = len(self.axes)
+        for name, values in (("spacing", self.spacing), ("origin", self.origin)):
+            least = 0 if name == "spacing" else -math.inf
+            if len(values) != dims or not all(least < value < math.inf for value in values):
+                numbers = "positive numbers" if name == "spacing" else "finite numbers"
+                raise ShapeError(
+                    f"{name} is {values} for axes {self.axes}",
+                    hint=f"give {dims} {numbers}, in the order {self.axes}, or leave it out",
+                )
 
     @property
     def shape(self) -> tuple[int, ...]:

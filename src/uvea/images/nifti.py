@@ -8,6 +8,7 @@ geometry of an image is that of its file, both forms, the units and the version 
 """
 
 import gzip
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -38,6 +39,9 @@ _FORMS = (
 )  # fmt: skip
 """The fields that say where pixels lie, and in which units."""
 
+_NOBODY = logging.Logger("nobody", level=logging.CRITICAL + 1)
+"""Hears what nibabel mends in a header, which it would print: what matters is raised."""
+
 _LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -55,9 +59,11 @@ class _Header:
 
     unit: str
 
-    def holds(self, affine: NDArray[np.float64], unit: str) -> bool:
-        """Whether an image still lies where its file said."""
-        return self.unit == unit and np.allclose(self.affine, affine)
+    def holds(self, affine: NDArray[np.float64], image: Image) -> bool:
+        """Whether an image still lies where its file said. How thick an ordinary 2D image is, only its file knows."""
+        flat = self.dims == 2 and image.axes == "yx" and image.plane is None
+        columns = [0, 1, 3] if flat else [0, 1, 2, 3]
+        return self.unit == image.unit and np.allclose(self.affine[:, columns], affine[:, columns])
 
 
 class Nifti(Format):
@@ -85,7 +91,7 @@ class Nifti(Format):
         array = array.astype(kind)
         affine = _affine(image)
         known = image.header
-        header = known if isinstance(known, _Header) and known.holds(affine, image.unit) else None
+        header = known if isinstance(known, _Header) and known.holds(affine, image) else None
         flat = image.plane is None or (header is not None and header.dims == 2)
         if image.axes == "yx" and (image.channels > 1 or not flat):
             array = array[:, np.newaxis]
@@ -127,7 +133,8 @@ def _read(path: Path, stream: Any, *, packed: bool, max_pixels: int) -> Stored:
         raise ValueError("it does not start like NIfTI")
     start = length + stream.read(version.template_dtype.itemsize - 4)
     _refuse_sizes(version(start, check=False))
-    header = version.from_fileobj(BytesIO(start + bytes(4)))  # zeros: no extensions
+    header = version.from_fileobj(BytesIO(start + bytes(4)), check=False)  # zeros: no extensions
+    header.check_fix(logger=_NOBODY, error_level=40)
     if not header["magic"].item().startswith(b"n+"):
         raise ValueError("its pixels are in another file")
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()

@@ -50,14 +50,14 @@ class Turn:
         if not self:
             return array
         moved = np.transpose(array, (0, *(axis + 1 for axis in self.order)))
-        return np.ascontiguousarray(np.flip(moved, self._turned_over))
+        return _solid(np.flip(moved, self._turned_over))
 
     def back(self, array: NDArray[Any]) -> NDArray[Any]:
         """(c, ...) as it lay before."""
         if not self:
             return array
         order = np.argsort(self.order)
-        return np.ascontiguousarray(np.transpose(np.flip(array, self._turned_over), (0, *(order + 1))))
+        return _solid(np.transpose(np.flip(array, self._turned_over), (0, *(order + 1))))
 
     def directions(self, direction: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
         """Directions of the axes, as `Image` has them: one per column."""
@@ -81,9 +81,18 @@ class Turn:
             header=None,  # it says where the pixels of the file lie
         )
 
+    def mask(self, mask: Image) -> Image:
+        """A mask of the same grid, even if its file takes slices for frames."""
+        return self.image(replace(mask, axes="zyx") if self and mask.axes == "tyx" else mask)
+
     @property
     def _turned_over(self) -> tuple[int, ...]:
         return tuple(axis + 1 for axis, over in enumerate(self.flipped) if over)
+
+
+def _solid(array: NDArray[Any]) -> NDArray[Any]:
+    """In the order of memory; what lies in a file, because it is large, stays there."""
+    return array if isinstance(array, np.memmap) else np.ascontiguousarray(array)
 
 
 AS_IT_IS = Turn()

@@ -6,9 +6,10 @@ source -> bands of probabilities, mean over networks -> back to the image's grid
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil, inf, prod
+from typing import Self
 
 import numpy as np
 import torch
@@ -77,12 +78,6 @@ class Fit:
     patches: int | None = None
     """Looked at together to settle a network; None: as many as usual."""
 
-    said: bool = False
-    """That a small image was too large to be seen at once."""
-
-    said_unmirrored: bool = False
-    """That mirroring was asked for and changes nothing."""
-
 
 Settle = Callable[[Iterable[Tensor]], Network]
 """Batches of patches of an image to a network that treats whatever it gets as a part of that image."""
@@ -104,6 +99,19 @@ class Engine:
     """Gives the bytes that are free on a GPU at the moment; None on a processor, where `memory` counts."""
 
     fit: Fit = field(default_factory=Fit, compare=False)
+
+    said: set[object] = field(default_factory=set, compare=False)
+    """What was told of already, so that it is told once for all images of a call."""
+
+    def anew(self) -> Self:
+        """The same, what fits included, for another call: it is told everything itself."""
+        return replace(self, said=set())
+
+    def say(self, what: object, text: str, tell: Callable[[str], None]) -> None:
+        """Tell of something unless that was done before."""
+        if what not in self.said:
+            self.said.add(what)
+            tell(text)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,7 +244,7 @@ def segment_source(
         source: gives the tiles.
         plan: of the model.
         shape: spatial size of the image itself, as it lies in its file, which the results get.
-        engine: see `Engine`; what fits in memory is remembered in it.
+        engine: see `Engine`; what fits in memory is remembered in it, and what was said.
         mirror: as in `segment`.
         mask: whether the mask is wanted.
         probabilities: whether the probabilities are wanted.
@@ -246,22 +254,25 @@ def segment_source(
     Raises:
         MemoryError: if not even the smallest tile fits, or the rows that tiles are put together in do not.
     """
-    if mirror and not plan.mirror_axes and not engine.fit.said_unmirrored:
-        engine.fit.said_unmirrored = True
-        tell("mirroring changes nothing: the plan of this model has no mirror_axes")
+    if mirror and not plan.mirror_axes:
+        engine.say("mirror", "mirroring changes nothing: the plan of this model has no mirror_axes", tell)
     settlers = [engine.settler(network) for network in networks]
     turned = source.turn.per_axis(shape)
     before = engine.fit.tile, engine.fit.tiles
+    # A small image is one tile, whatever the plan says: so its norms see all of it.
+    small = any(settlers) and _is_small(source, plan)
+    planned = source.shape if small else plan.tile
     while True:
-        tile = engine.fit.tile or plan.tile
-        if engine.fit.tile is None and any(settlers) and _is_small(source, plan):
-            # A small image is one tile, whatever the plan says: so its norms see all of it.
+        tile = engine.fit.tile or planned
+        if small and engine.fit.tile is None and prod(source.shape) > prod(plan.tile):
             copies = 2 ** len(plan.mirror_axes) if mirror else 1
-            if prod(source.shape) <= prod(plan.tile) or _calls(plan, engine, source.shape) >= copies:
-                tile = source.shape
-            elif not engine.fit.said:
-                engine.fit.said = True
-                tell(f"there is no memory for {_times(source.shape)} at once: tiles are {_times(tile)}")
+            tile = source.shape if _calls(plan, engine, source.shape) >= copies else plan.tile
+        if _used(tile, source, plan) != _used(planned, source, plan):
+            sizes = f"{_times(plan.tile)} to {_times(tile)}"
+            said = f"there is no memory for a tile: its size goes from {sizes}; results differ a little at tile borders"
+            if small:
+                said = f"there is no memory for {_times(source.shape)} at once: tiles are {_times(tile)}"
+            engine.say(("tile", small, tile), said, tell)
         try:
             found = _collect(
                 _on_grid(
@@ -277,7 +288,7 @@ def segment_source(
             )
             return _turned_back(found, source.turn)
         except TileTooLarge as error:
-            used = Window(tile=tile, overlap=plan.overlap, stride=plan.stride).size(source.shape)
+            used = _used(tile, source, plan)
             smaller = _smaller(tile, used, plan.stride)
             if engine.fit.tile is None and prod(plan.tile) < prod(used):
                 smaller = plan.tile
@@ -285,13 +296,16 @@ def segment_source(
                 engine.fit.tile, engine.fit.tiles = before
                 raise MemoryError(str(error)) from None
             engine.fit.tile, engine.fit.tiles = smaller, 1
-            sizes = f"{_times(tile)} to {_times(smaller)}"
-            tell(f"there is no memory for a tile: its size goes from {sizes}; results differ a little at tile borders")
         except RuntimeError as error:
             # Beside the networks, memory is needed for the rows that tiles are put together in: as wide as the image.
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(str(error)) from None
+
+
+def _used(tile: tuple[int, ...], source: Source, plan: Plan) -> tuple[int, ...]:
+    """What of a tile is there in an image, in whole strides."""
+    return tuple(Window(tile=tile, overlap=plan.overlap, stride=plan.stride).size(source.shape))
 
 
 def _turned_back(found: Segmented, turn: Turn) -> Segmented:
@@ -371,13 +385,14 @@ def _is_small(source: Source, plan: Plan) -> bool:
 
 def _settled(settle: Settle, source: Source, plan: Plan, engine: Engine, *, tell: Callable[[str], None]) -> Network:
     """A network that has seen patches from all over an image; fewer together where there is no memory for them."""
-    together = engine.fit.patches or TOGETHER[plan.dims]
+    usual = TOGETHER[plan.dims]
     size = _patch(source, plan, engine)
-    wanted, together = together, max(1, min(together, int(min(_calls(plan, engine, size), together))))
+    together = max(1, int(min(_calls(plan, engine, size), engine.fit.patches or usual)))
     while True:
-        if together < wanted:
-            engine.fit.patches = wanted = together
-            tell(f"there is no memory to look at an image: {together} of its patches at once; results differ a little")
+        if together < usual:
+            engine.fit.patches = together
+            said = f"there is no memory to look at an image: {together} of its patches at once; results differ a little"
+            engine.say(("patches", together), said, tell)
         try:
             return settle(_spread(source, size, _layout(plan.dims, engine), engine.device, together=together))
         except (RuntimeError, MemoryError) as error:

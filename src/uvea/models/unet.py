@@ -12,8 +12,10 @@ per axis for anisotropic volumes, deep supervision); He et al. 2016 (residual bl
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from numbers import Real
 from typing import Any, Literal, cast
 
 import torch
@@ -125,11 +127,13 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        given_dims, dims = dims, _whole(dims)
         if dims not in (2, 3):
-            raise PlanError(f"a U-Net of {dims!r} dimensions", hint="dims=2 for images, dims=3 for volumes")
+            raise PlanError(f"a U-Net of {given_dims!r} dimensions", hint="dims=2 for images, dims=3 for volumes")
         for name, value in (("in_channels", in_channels), ("classes", classes)):
-            if not _is_count(value):
+            if _whole(value) < 1:
                 raise PlanError(f"{name} is {value!r}", hint=f"give {name} as a whole number, 1 or more")
+        in_channels, classes = _whole(in_channels), _whole(classes)
         chosen = {
             "norm": norm,
             "block": block,
@@ -141,21 +145,22 @@ class UNet(nn.Module):
         for name, choice in chosen.items():
             if choice not in _CHOICES[name]:
                 raise PlanError(f"{name} is {choice!r}", hint=f"choose {name} from: {', '.join(_CHOICES[name])}")
-        if not 0 <= dropout < 1:
+        if not isinstance(cast(object, dropout), Real) or not 0 <= dropout < 1:
             raise PlanError(f"dropout is {dropout!r}", hint="give dropout as a share from 0 to below 1, such as 0.1")
         if padding == "valid" and pooling == "strided":
             raise PlanError(
                 "padding 'valid' with pooling 'strided': levels would not line up",
                 hint="use pooling='max' with padding='valid', or padding='same'",
             )
-        levels = len(channels)
-        if not levels or not all(_is_count(value) for value in channels):
+        widths = tuple(map(_whole, _listed(channels) or ()))
+        if not widths or min(widths) < 1:
             raise PlanError(
                 f"channels is {channels!r}", hint="give one whole number per level, top first, such as 32,64,128"
             )
+        channels, levels = widths, len(widths)
 
         self.in_channels, self.classes, self.dims = in_channels, classes, dims
-        self.channels = tuple(channels)
+        self.channels = widths
         self.strides = _per_level("strides", strides, levels - 1, dims=dims, default=2)
         self.total_stride = tuple(math.prod(stride[axis] for stride in self.strides) for axis in range(dims))
         """Pixels of the image per pixel of the lowest level, one number per axis."""
@@ -237,6 +242,15 @@ class UNet(nn.Module):
         Raises:
             ShapeError: if the network cannot take that size; the hint has the sizes nearest above.
         """
+        lengths = tuple(map(_whole, _listed(shape) or ()))
+        if len(lengths) != self.dims or min(lengths) < 1:
+            raise ShapeError(
+                f"{shape!r} is no size of an image for a {self.dims}D network",
+                hint=f"give {self.dims} whole numbers of 1 or more, in the order {'zyx'[-self.dims :]}",
+            )
+        return self._output_shape(lengths)
+
+    def _output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         if self.padding == "same":
             return tuple(shape)
         sizes = [self._valid_size(size, axis) for axis, size in enumerate(shape)]
@@ -286,7 +300,7 @@ class UNet(nn.Module):
             )
         x = images
         if self.padding == "valid":
-            self.output_shape(size)
+            self._output_shape(size)
         else:
             missing = [-length % stride for length, stride in zip(size, self.total_stride, strict=True)]
             if any(missing):
@@ -437,7 +451,7 @@ class ConvBlock(nn.Module):
     def source(self, axis: int, first: int, last: int) -> tuple[int, int]:
         """Which range of the input the output range `first` to `last`, both included, is made from."""
         half, stride = self.kernel[axis] // 2, self.stride[axis]
-        unit = 2 if self.residual else self.convs
+        unit = 2 if self.residual else max(self.convs, 1)
         for start in reversed(range(0, self.convs, unit)):
             step = 1 if start else stride
             reach = half * (min(unit, self.convs - start) - 1)
@@ -534,15 +548,30 @@ def _crop_center(x: Tensor, size: Sequence[int]) -> Tensor:
     return x
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _whole(value: object) -> int:
+    """A whole number of any library as one of Python; -1 for what is none, and for True and False."""
+    try:
+        return -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return -1
+
+
+def _listed(values: object) -> tuple[Any, ...] | None:
+    """What a sequence holds; None for what is none, such as a number or text."""
+    try:
+        return None if isinstance(values, str) else tuple(values)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _counts(name: str, value: int | Sequence[int], levels: int, *, least_of_last: int = 1) -> tuple[int, ...]:
     """One number of convolutions per level."""
-    counts = (value,) * levels if isinstance(value, int) else tuple(value)
-    right = len(counts) == levels and all(_is_count(count) for count in counts[:-1]) and value is not True
-    if not right or (counts and not _is_count(counts[-1]) and (least_of_last or counts[-1] != 0 or value == 0)):
+    listed = _listed(value)
+    counts = (_whole(value),) * levels if listed is None else tuple(map(_whole, listed))
+    least = [1] * levels
+    if listed is not None:
+        least[-1:] = [least_of_last] * len(least[-1:])
+    if len(counts) != levels or any(count < few for count, few in zip(counts, least, strict=True)):
         raise PlanError(f"{name} is {value!r}", hint=f"give one whole number, 1 or more, or {levels} of them")
     return counts
 
@@ -551,16 +580,16 @@ def _per_level(
     name: str, values: Sequence[PerAxis] | None, levels: int, *, dims: int, default: int
 ) -> tuple[tuple[int, ...], ...]:
     """One tuple with a number per axis for each level."""
-    entries: Sequence[Any] = [default] * levels if values is None else values
-    if isinstance(entries, int | str) or len(entries) != levels:
-        count = "one number" if isinstance(entries, int | str) else f"{len(entries)} entries"
+    entries = (default,) * levels if values is None else _listed(values)
+    if entries is None or len(entries) != levels:
+        count = "one number" if entries is None else f"{len(entries)} entries"
         raise PlanError(
             f"{name} has {count} where {levels + (name == 'strides')} levels need {levels} entries",
             hint=f"give {levels} entries, each a number or {dims} numbers, or change channels",
         )
-    full = tuple((entry,) * dims if isinstance(entry, int) else tuple(entry) for entry in entries)
-    for entry in full:
-        if len(entry) != dims or not all(_is_count(number) for number in entry):
+    full = tuple(tuple(map(_whole, _listed(entry) or (entry,) * dims)) for entry in entries)
+    for entry, sizes in zip(entries, full, strict=True):
+        if len(sizes) != dims or min(sizes) < 1:
             raise PlanError(
                 f"{name} has the entry {entry!r} in a network of {dims} dimensions",
                 hint=f"give {dims} whole numbers of 1 or more per entry, in the order {'zyx'[-dims:]}",

@@ -1,7 +1,9 @@
 """How long to train, as the user says it: minutes, epochs or steps."""
 
 from dataclasses import dataclass
+from numbers import Real
 
+from uvea.datasets.case import whole_number
 from uvea.errors import PlanError
 
 DEFAULT_MINUTES = 10.0
@@ -24,7 +26,7 @@ class Budget:
     """Batches."""
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        given = {name: _number(name, value) for name, value in vars(self).items() if value is not None}
         if not given:
             object.__setattr__(self, "minutes", DEFAULT_MINUTES)
             return
@@ -32,6 +34,7 @@ class Budget:
             both = " and ".join(f"{name} {value:g}" for name, value in given.items())
             raise PlanError(f"the budget is given twice: {both}", hint="give one of --minutes, --epochs and --steps")
         ((name, value),) = given.items()
+        object.__setattr__(self, name, value)
         if not value > 0:
             raise PlanError(
                 f"a budget of {value:g} {name} trains nothing", hint=f"use a number above 0, such as --{name} 10"
@@ -41,3 +44,11 @@ class Budget:
                 f"a budget of {value:g} {name} never ends",
                 hint=f"use less than {MOST:g}, such as --{name} 10; Ctrl-C stops a training, too",
             )
+
+
+def _number(name: str, value: object) -> float:
+    if name != "minutes":
+        return whole_number(name, value, kind=PlanError)
+    if isinstance(value, Real):
+        return float(value)
+    raise PlanError(f"minutes is {value!r}, which is no number", hint="give a number, such as minutes=10")

@@ -193,7 +193,10 @@ def measure(survey: Survey) -> Fingerprint:
         class_fraction=fraction,
         class_cases=present,
         object_size=float(np.median([fact.object_size for fact in facts if fact.objects] or [0.0])),
-        thickness=float(np.median([fact.thickness for fact in facts if fact.objects] or [0.0])),
+        # Of those that are not turned out of the planes in which it was measured: most are not.
+        thickness=float(
+            np.median([fact.thickness for fact in facts if fact.objects and not any(fact.turn.order[:1])] or [0.0])
+        ),
         orientation=survey.orientation,
         left_right=_named_left_and_right(survey.labels.names),
         left_right_axis=_left_right_axis(facts),

@@ -258,13 +258,13 @@ class Plan(BaseModel):
             plan = cls.model_validate_json(json.dumps(values), strict=True) if strict else cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
+            name, message = ".".join(map(str, first["loc"])), first["msg"]
             if first["type"] == "missing":
                 raise PlanError(
                     f"{where} lacks {name}", hint="use the version of uvea that made the plan, or train again"
                 ) from None
             raise PlanError(
-                f"{where}: {name} cannot be {first.get('input')!r:.80} ({first['msg'].lower()})",
+                f"{where}: {name} cannot be {first.get('input')!r:.80} ({message[0].lower()}{message[1:]})",
                 hint=f"correct {name}",
             ) from None
         except DatasetError as error:

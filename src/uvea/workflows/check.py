@@ -23,6 +23,7 @@ from uvea.datasets.split import split as choose_split
 from uvea.datasets.survey import CaseFacts, Survey
 from uvea.datasets.survey import survey as read_all
 from uvea.errors import DatasetError
+from uvea.images import check_max_pixels
 from uvea.workflows.events import Listener, Progress, silent
 
 MOST_LISTED = 4
@@ -72,7 +73,9 @@ class CheckReport:
         ]
         if lying := Counter(fact.orientation for fact in readable if fact.orientation):
             seen = ", ".join(f"{count} {code}" for code, count in lying.most_common())
-            rest = f"; all are turned to {self.survey.orientation}" if len(lying) > 1 else ""
+            unsaid = sum(fact.axes == "zyx" and not fact.orientation for fact in readable)
+            seen += f", {unsaid} unknown" if unsaid else ""
+            rest = f"; seen as {self.survey.orientation}" if len(lying) > 1 else ""
             rows.insert(7, ("orientation", f"{seen}{rest}"))
         if groups := {case.group for case in cases if case.group is not None}:
             rows.insert(3, ("groups", str(len(groups))))
@@ -107,9 +110,11 @@ def check(
         DatasetError: if there is no dataset at all, or the split file or the number of folds is at fault.
             Everything else is a finding.
         ShapeError: if the axes in `options` cannot be those of an image.
+        ImageError: if `max_pixels` in `options` is less than one.
     """
     if options.axes is not None:
         check_letters(options.axes)
+    check_max_pixels(options.max_pixels)
     dataset, unopened = find(source, options=options, split_file=split_file, open_test=open_test)
     survey = read_all(
         dataset, options=options, advance=lambda done, total: listen(Progress("reading the data", done, total))

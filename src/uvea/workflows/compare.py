@@ -102,7 +102,7 @@ def compare_files(
     *,
     reference: str | Path | None = None,
     out: str | Path | None = None,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     label_names: Sequence[str] | Mapping[int, str] = (),
     groups: str | Path | Mapping[str, str] | None = None,
     tolerance: float = TOLERANCE,
@@ -154,8 +154,9 @@ def compare_files(
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_folder(folder, (JSON_NAME, CSV_NAME), overwrite=overwrite)
+    metrics = (metrics,) if isinstance(metrics, str) else metrics
     if unknown := [name for name in metrics if name not in METRICS]:
-        raise DatasetError(f"there is no metric {unknown[0]}", hint=f"use some of {', '.join(METRICS)}")
+        raise DatasetError(f"there is no metric {unknown[0]!r}", hint=f"use some of {', '.join(METRICS)}")
     if reference is not None and all(_scores_file(path) for path in paths):
         raise DatasetError(
             f"{paths[0]} and {paths[1]} are scores already, --reference {reference} is of no use",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from uvea.arrays.axes import check_letters
 from uvea.arrays.labels import VERY_MANY_VALUES, Key, LabelMap, bits_stand_for_255, decide_labels
+from uvea.datasets.case import plain_names, whole_number
 from uvea.datasets.names import listed
 from uvea.durable import unwritable
 from uvea.errors import DatasetError, OutputError, UveaError
@@ -23,7 +24,7 @@ from uvea.evaluation.probabilities import ProbabilityCounts
 from uvea.evaluation.rows import membrane_values, probability_values, with_values
 from uvea.evaluation.summary import Summary, summarise, write_json, write_summary
 from uvea.evaluation.table import CaseScore, write_csv
-from uvea.images import suffix_of
+from uvea.images import check_max_pixels, suffix_of
 from uvea.images.image import IN_MILLIMETRES
 from uvea.workflows.crew import cores, in_order, most_workers
 from uvea.workflows.evaluation_curves import curves_of
@@ -177,6 +178,7 @@ def evaluate(
             files that cannot be read, sizes or geometry that differ, values that are no class. Its `scores` hold all
             others, and are written.
         DatasetError: nothing pairs, an option is wrong, or no case could be scored.
+        ImageError: `max_pixels` is no whole number of 1 or more.
         OutputError: `out` cannot be written to, or has such files already.
 
     Example:
@@ -188,7 +190,10 @@ def evaluate(
         refuse_folder(folder, NAMES, overwrite=overwrite)
     if axes is not None:
         check_letters(axes)
+    check_max_pixels(max_pixels)
     _refuse_options(tolerance, workers, em_threshold)
+    ignore_value = None if ignore_value is None else whole_number("ignore_value", ignore_value)
+    label_names = plain_names(label_names)
     beside = Beside(
         within=_path(within),
         probabilities=_path(probabilities),

@@ -187,9 +187,9 @@ def _scores(
         listen(Progress(task, done, len(cases)))
         assert case.mask is not None
         image = read_image(case, axes=options.axes, max_pixels=options.max_pixels)
-        truth = encode_truth(
-            read_mask(case.mask, axes=options.axes, max_pixels=options.max_pixels), plan, where=str(case.mask)
-        )
+        turn = Grid.of(image).turn(plan)
+        image, mask = turn.image(image), read_mask(case.mask, axes=options.axes, max_pixels=options.max_pixels)
+        truth = encode_truth(turn.mask(mask), plan, where=str(case.mask))
         found = segment([network], image, plan, engine=engine, where=str(case.images[0]))
         if decoding is not None:
             grid = Grid.of(image)

@@ -44,9 +44,13 @@ class Kept(BaseModel):
     begun_with: dict[str, str] = Field(default_factory=dict)
     """Versions and machine, by name: with others the weights are not the same to the last bit."""
 
+    def text(self) -> str:
+        """It as JSON."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
     def save(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        write_text(path, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+        write_text(path, self.text())
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -76,3 +80,11 @@ class Kept(BaseModel):
                 hint="resume with the version that began it, or train again with --overwrite",
             )
         return validated(cls, content, path, hint="train again with --overwrite")
+
+
+def resumable(path: Path) -> bool:
+    """Whether a run.json is there, and the data that it names, which arrays in memory never are."""
+    try:
+        return Kept.load(path).source.exists()
+    except ModelError:
+        return False

@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, Protocol, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from torch import nn
+from torch import Tensor, nn
 
 from uvea.datasets.names import listed
 from uvea.durable import write_text
@@ -41,7 +41,7 @@ from uvea.models.weights import check_weights, load_weights
 from uvea.objects.postprocess import clean
 from uvea.plan.plan import Plan
 from uvea.workflows.events import Listener, Message, silent
-from uvea.workflows.kept import Kept
+from uvea.workflows.kept import Kept, resumable
 from uvea.workflows.objects import Found, Grid, find_objects
 from uvea.workflows.postprocessing import Postprocessing, of_model
 from uvea.workflows.strict import bounded
@@ -49,7 +49,15 @@ from uvea.workflows.workspace import Workspace
 
 _PRECISION = TypeAdapter(Precision)
 
-Picture = str | Path | NDArray[np.generic] | Image
+
+class HasArray(Protocol):
+    """What numpy makes an array of, such as a tensor of torch."""
+
+    def __array__(self) -> Any:
+        """Itself as an array."""
+
+
+Picture = str | Path | NDArray[np.generic] | HasArray | Image
 """A file, an array (c, y, x), (y, x), (c, z, y, x) or (z, y, x), or an image that was read."""
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
@@ -74,18 +82,22 @@ class Model:
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # text is a sequence too, of text
-        self, image: Picture, *, mirror: bool = False
+        self, image: Picture, *, mirror: bool = False, listen: Listener = silent
     ) -> NDArray[np.generic]: ...
     @overload
-    def predict(self, image: Sequence[Picture], *, mirror: bool = False) -> list[NDArray[np.generic]]: ...
     def predict(
-        self, image: Picture | Sequence[Picture], *, mirror: bool = False
+        self, image: Sequence[Picture], *, mirror: bool = False, listen: Listener = silent
+    ) -> list[NDArray[np.generic]]: ...
+    def predict(
+        self, image: Picture | Sequence[Picture], *, mirror: bool = False, listen: Listener = silent
     ) -> NDArray[np.generic] | list[NDArray[np.generic]]:
         """The mask of an image, or of many, with the values that the training masks had; or its objects by number.
 
         Args:
             image: one picture, or a list of them; see `Picture`.
             mirror: average over mirrored copies; slower, often a little better.
+            listen: told where there is less memory than planned and masks therefore differ a little, and where
+                mirroring does nothing; once for all images.
 
         Returns:
             (y, x) or (z, y, x); (3, ...) for colour-coded masks. Objects are numbered from 1, uint16, or uint32 if
@@ -95,30 +107,45 @@ class Model:
             ShapeError: for axes or channels that the model was not trained on.
             ImageError: for files that cannot be read, and for NaN or infinite pixels.
         """
-        if hasattr(image, "__array__"):  # also tensors, and arrays of other libraries
-            image = np.asarray(image)
-        if not isinstance(image, str | Path | np.ndarray | Image):
-            return [self.predict(one, mirror=mirror) for one in image]
-        mask = self.mask_of(_image(image, self.plan), mirror=mirror, where=_name(image)).array
-        return mask[0] if len(mask) == 1 else mask
+        found: NDArray[np.generic] | list[NDArray[np.generic]] = self.anew()._masks(image, mirror=mirror, listen=listen)
+        return found
 
-    def probabilities(self, image: Picture, *, mirror: bool = False) -> NDArray[np.float32]:
+    def probabilities(self, image: Picture, *, mirror: bool = False, listen: Listener = silent) -> NDArray[np.float32]:
         """Class probabilities of one image: (k, ...) float32 in [0, 1], summing to one over the classes.
 
-        A model that tells objects apart gives two maps behind them: border and centre.
+        A model that tells objects apart gives two maps behind them: border and centre. `listen` is as for `predict`.
         """
         read_image = _image(image, self.plan)
         source = source_of(read_image, self.plan, where=_name(image))
-        found = self.segment(source, read_image.shape, mirror=mirror, mask=False, probabilities=True).probabilities
+        found = self.anew().segment(
+            source, read_image.shape, mirror=mirror, mask=False, probabilities=True, listen=listen
+        )
+        assert found.probabilities is not None
+        return found.probabilities
+
+    def mask_of(
+        self, image: Image, *, mirror: bool = False, where: str = "the image", listen: Listener = silent
+    ) -> Image:
+        """The mask of an image as an image with the same geometry, (1, ...), or (3, ...) for colours."""
+        return image.with_array(self.anew()._masked(image, mirror=mirror, where=where, listen=listen))
+
+    def anew(self) -> Self:
+        """The same for another call, whose listener is told everything itself; what fits in memory is kept."""
+        return replace(self, engine=self.engine.anew())
+
+    def _masks(self, image: Any, *, mirror: bool, listen: Listener) -> Any:
+        if hasattr(image, "__array__"):  # also tensors, and arrays of other libraries
+            image = array_of(image)
+        if not isinstance(image, str | Path | np.ndarray | Image):
+            return [self._masks(one, mirror=mirror, listen=listen) for one in image]
+        mask = self._masked(_image(image, self.plan), mirror=mirror, where=_name(image), listen=listen)
+        return mask[0] if len(mask) == 1 else mask
+
+    def _masked(self, image: Image, *, mirror: bool, where: str, listen: Listener) -> NDArray[np.generic]:
+        source = source_of(image, self.plan, where=where)
+        found = self.segment(source, image.shape, mirror=mirror, grid=Grid.of(image), listen=listen).mask
         assert found is not None
         return found
-
-    def mask_of(self, image: Image, *, mirror: bool = False, where: str = "the image") -> Image:
-        """The mask of an image as an image with the same geometry, (1, ...), or (3, ...) for colours."""
-        source = source_of(image, self.plan, where=where)
-        found = self.segment(source, image.shape, mirror=mirror, grid=Grid.of(image)).mask
-        assert found is not None
-        return image.with_array(found)
 
     def objects_of(self, probabilities: NDArray[np.float32], *, grid: Grid | None = None) -> Found:
         """Decode what `probabilities` gave, by `after.decoding`, without the network.
@@ -142,8 +169,12 @@ class Model:
             )
         dims = probabilities.ndim - 1
         grid = grid or Grid(axes="zyx"[-dims:], spacing=(1.0,) * dims)
-        settings = self.after.decoding.on(grid.share(self.plan))
-        return find_objects(probabilities, settings, classes=self.plan.classes, grid=grid)
+        settings, turn = self.after.decoding.on(grid.share(self.plan)), grid.turn(self.plan)
+        # As in the training, so that a volume has the same objects however it is stored.
+        found = find_objects(
+            turn.array(probabilities), settings, classes=self.plan.classes, grid=grid.turned(self.plan)
+        )
+        return replace(found, ids=turn.back(found.ids[None])[0])
 
     def segment(
         self,
@@ -179,9 +210,12 @@ class Model:
             return replace(found, mask=ids[None])
         if found.mask is not None and self.after.cleaning:
             labels = self.plan.labels.encode(found.mask)
-            share = 1.0 if grid is None else grid.share(self.plan)
-            cleaned = clean(labels, self.after.cleaning, timed=grid is not None and grid.timed, share=share)
-            return replace(found, mask=self.plan.labels.decode(cleaned))
+            grid = grid or Grid(axes="zyx"[-labels.ndim :], spacing=(1.0,) * labels.ndim)
+            turn = grid.turn(self.plan)
+            cleaned = clean(
+                turn.array(labels[None])[0], self.after.cleaning, timed=grid.timed, share=grid.share(self.plan)
+            )
+            return replace(found, mask=self.plan.labels.decode(turn.back(cleaned[None])[0]))
         return found
 
 
@@ -222,7 +256,9 @@ def load(
     where = find_device("cpu" if int8 or engine in ("openvino", "onnxruntime") else device)
     spaces = [one for one in space.folds() if one.weights.exists()]
     if not spaces:
-        raise ModelError(f"{path} has no weights yet", hint=f"let the training finish: `uvea train --resume {path}`")
+        go_on = f"let the training finish: `uvea train --resume {path}`"
+        hint = go_on if resumable(space.run_facts) else "train it again"
+        raise ModelError(f"{path} has no weights yet", hint=hint)
     _say_what_is_missing(space, spaces, listen)
     networks: list[nn.Module] = []
     for one in spaces:
@@ -371,7 +407,7 @@ def _image(picture: Picture, plan: Plan) -> Image:
         return picture
     if isinstance(picture, str | Path):
         return read(Path(picture))
-    array = np.asarray(picture)
+    array = array_of(picture)
     if array.dtype.kind not in "biuf":
         raise ShapeError(f"an array of {array.dtype} is no image", hint="give integers or floats")
     if array.ndim == plan.dims and (plan.channels == 1 or plan.colour):
@@ -393,6 +429,25 @@ def _image(picture: Picture, plan: Plan) -> Image:
             hint="give (c, y, x) or (c, z, y, x)",
         )
     return Image(array=array, axes="yx" if array.ndim == 3 else "zyx", spacing=(), unit="px")
+
+
+def array_of(values: Any) -> NDArray[Any]:
+    """Any numbers as an array, in the order of bytes that the machine has.
+
+    Raises:
+        ShapeError: if they do not make one, as images of different sizes.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values  # which numpy has not
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ShapeError(
+            f"what was given makes no array: {' '.join(str(error).split()):.200}",
+            hint="give arrays of one size; images of different sizes can be predicted one at a time",
+        ) from None
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _name(picture: Picture) -> str:

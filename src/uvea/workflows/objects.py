@@ -4,7 +4,7 @@ classes and maps -> decode -> numbers, a class for each -> rows of the table of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Self, TypeVar
 
@@ -16,6 +16,7 @@ from uvea.evaluation import CaseScore, Summary, score_case
 from uvea.evaluation.instances import InstanceScores, overlaps, pool, score_instances
 from uvea.evaluation.rows import instance_values, with_values
 from uvea.images.image import Image
+from uvea.images.orientation import Turn, orientation_of, turn_between
 from uvea.objects.decode import decode
 from uvea.objects.stitch import decode_blocks
 from uvea.objects.table import measure
@@ -46,10 +47,13 @@ class Grid:
     unit: str = "px"
     """As that of an `Image`."""
 
+    orientation: str = ""
+    """How a volume lies, see `orientation_of`; empty where it is unknown, or the volume was turned already."""
+
     @classmethod
     def of(cls, image: Image) -> Self:
         """That of an image."""
-        return cls(axes=image.axes, spacing=image.spacing, unit=image.unit)
+        return cls(axes=image.axes, spacing=image.spacing, unit=image.unit, orientation=orientation_of(image))
 
     @property
     def timed(self) -> bool:
@@ -61,9 +65,17 @@ class Grid:
         """Spacing along the axes that an object extends over: time is none of them."""
         return self.spacing[1:] if self.timed else self.spacing
 
+    def turn(self, plan: Plan) -> Turn:
+        """What brings the image to the orientation of the training."""
+        return turn_between(self.orientation, plan.fingerprint.orientation)
+
+    def turned(self, plan: Plan) -> Self:
+        """The grid behind that."""
+        return replace(self, spacing=self.turn(plan).per_axis(self.spacing), orientation="")
+
     def share(self, plan: Plan) -> float:
         """How many pixels of the plan's spacing a pixel is: sizes behind the network count these."""
-        return pixel_share(self.axes, self.spacing, self.unit, plan)
+        return pixel_share(self.axes, self.turned(plan).spacing, self.unit, plan)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,8 +5,9 @@ The plan is made before the training and never written again, so this has a file
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal, Self
@@ -110,11 +111,35 @@ def of_model(spaces: Sequence[Workspace], plan: Plan) -> Postprocessing:
     return found
 
 
+SETTINGS = ("largest", "min_size", "fill_holes", "gap", "foreground", "least")
+"""What the user may say, see `overruled`."""
+
+
+def check_settings(after: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings themselves.
+
+    Raises:
+        PlanError: naming those that `overruled` does not take, or whose values it does not.
+    """
+    for name, value in after.items():
+        if name not in SETTINGS:
+            raise PlanError(f"there is no setting {name!r} in after", hint=f"use some of {', '.join(SETTINGS)}")
+        if value is None:
+            continue
+        kind: type = str if name == "largest" else Real
+        single = isinstance(value, str) or not isinstance(value, Collection)
+        values = [value] if single else value.values() if isinstance(value, Mapping) else value
+        if not all(isinstance(one, kind) for one in values):
+            hint = "names of classes" if name == "largest" else "a number"
+            raise PlanError(f"{name} in after is {value!r}", hint=f"give {hint}")
+    return after
+
+
 def overruled(
     after: Postprocessing,
     plan: Plan,
     *,
-    largest: Sequence[str] | None = None,
+    largest: str | Sequence[str] | None = None,
     min_size: Mapping[str, int] | int | None = None,
     fill_holes: Mapping[str, int] | int | None = None,
     gap: float | None = None,
@@ -166,6 +191,7 @@ def overruled(
         return after
     names = plan.labels.names[1:]
     cleaning = {}
+    largest = (largest,) if isinstance(largest, str) else largest
     kept = names if largest is not None and tuple(largest) == ("all",) else tuple(largest or ())
     sizes, holes = _by_class(min_size, names), _by_class(fill_holes, names)
     if unknown := sorted({*kept, *sizes, *holes} - set(names)):

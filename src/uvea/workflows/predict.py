@@ -24,7 +24,7 @@ from uvea.datasets.discover import discover, find_images
 from uvea.datasets.names import check_output_names, listed
 from uvea.durable import write_text, write_whole
 from uvea.errors import ModelError, OutputError, PlanError, ShapeError, UveaError
-from uvea.images import check_inside, mask_suffix, read, read_channels, suffix_of, write
+from uvea.images import check_inside, check_max_pixels, mask_suffix, read, read_channels, suffix_of, write
 from uvea.images.format import MAX_PIXELS
 from uvea.images.image import IN_MILLIMETRES, Image
 from uvea.images.orientation import Turn, orientation_of
@@ -39,7 +39,7 @@ from uvea.workflows.kept import Kept
 from uvea.workflows.model import Model, load, numbered
 from uvea.workflows.objects import Grid, pictures
 from uvea.workflows.pipeline import PartlyDoneError, overlap
-from uvea.workflows.postprocessing import overruled
+from uvea.workflows.postprocessing import check_settings, overruled
 from uvea.workflows.workspace import Workspace
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -95,7 +95,7 @@ def predict_files(
     resume: bool = False,
     probabilities: bool = False,
     keep_probabilities: bool = False,
-    outlines: Sequence[str] = (),
+    outlines: str | Sequence[str] = (),
     after: Mapping[str, Any] | None = None,
     mirror: bool = False,
     axes: str | None = None,
@@ -127,9 +127,9 @@ def predict_files(
         mirror: average over mirrored copies.
         axes: axes of the files, overruling what they say.
         max_pixels: images that declare more are not read, see `uvea.read`.
-        device: where to run, if `model` is a folder.
-        engine: what to run in, if `model` is a folder; see `uvea.load`.
-        int8: run in int8, if `model` is a folder; see `uvea.load`.
+        device: where to run, of a folder; like the next two, it is refused with a model that was loaded already.
+        engine: what to run in, of a folder; see `uvea.load`.
+        int8: run in int8, of a folder; see `uvea.load`.
         listen: told how far it is.
 
     Returns:
@@ -144,10 +144,15 @@ def predict_files(
         check_letters(axes)
     if overwrite and resume:
         raise OutputError("--overwrite replaces all masks and --resume none", hint="leave out one of the two")
-    loaded = model if isinstance(model, Model) else load(model, device=device, engine=engine, int8=int8, listen=listen)
+    check_max_pixels(max_pixels)
+    if isinstance(model, Model):
+        _refuse_loading(device=device, engine=engine, int8=int8)
+        loaded = model.anew()
+    else:
+        loaded = load(model, device=device, engine=engine, int8=int8, listen=listen)
     plan = loaded.plan
     if after:
-        loaded = replace(loaded, after=overruled(loaded.after, plan, **after))
+        loaded = replace(loaded, after=overruled(loaded.after, plan, **check_settings(after)))
     if probabilities and keep_probabilities:
         raise OutputError(
             "probabilities are wanted in 32 bits and in 16", hint="give --probabilities or --keep-probabilities"
@@ -245,7 +250,7 @@ def decode_files(
     *,
     out: str | Path,
     overwrite: bool = False,
-    outlines: Sequence[str] = (),
+    outlines: str | Sequence[str] = (),
     after: Mapping[str, Any] | None = None,
     axes: str | None = None,
     max_pixels: int | None = None,
@@ -272,6 +277,7 @@ def decode_files(
     """
     if axes is not None:
         check_letters(axes)
+    check_max_pixels(max_pixels)
     loaded = model if isinstance(model, Model) else load(model, device="cpu", listen=listen)
     plan = loaded.plan
     if plan.task != "objects":
@@ -279,7 +285,7 @@ def decode_files(
             f"{loaded.folder} finds classes and no objects, there is nothing to decode",
             hint="give a model that was trained on masks that number their objects",
         )
-    loaded = replace(loaded, after=overruled(loaded.after, plan, **(after or {})))
+    loaded = replace(loaded, after=overruled(loaded.after, plan, **check_settings(after or {})))
     sources = [probabilities] if isinstance(probabilities, str | Path) else list(probabilities)
     found = [(name, paths) for name, paths in find_images(sources, channels=1) if name.endswith(PROBABILITIES)]
     if not found:
@@ -445,8 +451,19 @@ def _is_whole(path: Path, *, most: int) -> bool:
     return True
 
 
-def _kinds(plan: Plan, outlines: Sequence[str], *, probabilities: bool) -> list[Kind]:
+def _refuse_loading(*, device: str | None, engine: str, int8: bool) -> None:
+    """Refuse what says how to load a model, of one that is loaded."""
+    if device is not None or engine != "auto" or int8:
+        said = {"device": device is not None, "engine": engine != "auto", "int8": int8}
+        raise PlanError(
+            f"{listed(name for name in said if said[name])} given with a model that was loaded already",
+            hint="give it to uvea.load, or predict with the folder of the model",
+        )
+
+
+def _kinds(plan: Plan, outlines: str | Sequence[str], *, probabilities: bool) -> list[Kind]:
     """What is written of each image."""
+    outlines = (outlines,) if isinstance(outlines, str) else outlines
     if unknown := [name for name in outlines if name not in OUTLINES]:
         raise OutputError(f"there are no outlines of kind {unknown[0]!r}", hint=f"use {', '.join(OUTLINES)}")
     if outlines and plan.task != "objects":

@@ -486,9 +486,11 @@ def _probabilities(image: Image, path: Path, truth: Image, truth_path: Path, *, 
 
 def _refuse_other_grid(first: tuple[Image, Path], second: tuple[Image, Path], what: str) -> None:
     if difference := _grid_difference(first, second):
+        turned = difference.startswith("orientations")
+        way = "turn both one way, as with nibabel.as_closest_canonical" if turned else ""
         raise ShapeError(
             f"{first[1]} and its {what} {second[1]} cannot be compared, their {difference}",
-            hint=f"check that both belong to one image; resample the {what} to the grid of the reference",
+            hint=way or f"check that both belong to one image; resample the {what} to the grid of the reference",
         )
 
 
@@ -496,8 +498,10 @@ def _grid_difference(first: tuple[Image, Path], second: tuple[Image, Path]) -> s
     """What differs between two grids, as far as both files know where they are."""
     (one, one_path), (other, other_path) = first, second
     if one.shape != other.shape:
+        difference = geometry_difference(one, other) or ""
         sizes = ["×".join(map(str, image.shape)) for image in (one, other)]
-        return f"sizes differ: {sizes[0]} and {sizes[1]} ({one.axes})"
+        turned = difference.startswith("orientations")
+        return difference if turned else f"sizes differ: {sizes[0]} and {sizes[1]} ({one.axes})"
     if "px" in (one.unit, other.unit):
         return None
     if any("tif" in suffix_of(path) for path in (one_path, other_path)):

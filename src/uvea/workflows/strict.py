@@ -41,5 +41,6 @@ def validated(kind: type[Kind], content: bytes, path: Path, *, hint: str = COPY_
         return kind.model_validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where, what = ".".join(map(str, first["loc"])), first["msg"].lower()
+        where, what = ".".join(map(str, first["loc"])), first["msg"]
+        what = what[:1].lower() + what[1:]
         raise ModelError(f"{path} is damaged: {f'{where}: {what}' if where else what}", hint=hint) from None

@@ -30,7 +30,7 @@ from uvea.batches.ahead import Ahead
 from uvea.batches.cache import cache_cases, slices_of
 from uvea.batches.on_device import device_sampler, size_bytes
 from uvea.batches.sampler import TrainingCase, patches, sampler
-from uvea.datasets.case import DataOptions
+from uvea.datasets.case import DataOptions, whole_number
 from uvea.datasets.discover import NO_OPTIONS
 from uvea.datasets.names import listed
 from uvea.datasets.split import Split
@@ -184,6 +184,7 @@ def train(
             f"--checkpoint-every is {checkpoint_every:g} seconds", hint="use 0 or more, such as --checkpoint-every 60"
         )
     budget = Budget(minutes=minutes, epochs=epochs, steps=steps)
+    seed = whole_number("seed", seed, kind=PlanError)
     if not 0 <= seed < 2**63:
         raise PlanError(f"the seed is {seed}", hint="use 0 or a larger number, such as --seed 42")
     space = Workspace(Path(out))
@@ -202,24 +203,26 @@ def train(
     )
     with torch.device("meta"):  # for its size alone
         space.check_space(_state_bytes(build_network(report.plan)))
+    known = Kept(
+        source=Path(source).resolve(),
+        options=options,
+        device=None if device is None else str(device),
+        plan="",
+        data=data_hash(report.check.survey),
+        splits=report.splits,
+        unopened=report.check.unopened,
+        findings=tuple((f.severity, f.problem, f.hint) for f in report.findings),
+        leaks=tuple(finding.problem for finding in report.leaks),
+        checkpoint_every=checkpoint_every,
+        begun_with=surroundings(find_device(device)),
+    )
+    known.text()  # what cannot be written is refused here, before an older model is removed
     space.claim(overwrite=overwrite)
     with space.locked():
         for finding in report.findings:
             listen(Message(f"{finding.problem} — {finding.hint}", "warning"))
         space.save_plan(report.plan)
-        kept = Kept(
-            source=Path(source).resolve(),
-            options=options,
-            device=device,
-            plan=file_hash(space.plan),
-            data=data_hash(report.check.survey),
-            splits=report.splits,
-            unopened=report.check.unopened,
-            findings=tuple((f.severity, f.problem, f.hint) for f in report.findings),
-            leaks=tuple(finding.problem for finding in report.leaks),
-            checkpoint_every=checkpoint_every,
-            begun_with=surroundings(find_device(device)),
-        )
+        kept = known.model_copy(update={"plan": file_hash(space.plan)})
         run = Run(
             space=space,
             plan=report.plan,
@@ -280,7 +283,8 @@ def resume(out: str | Path, *, listen: Listener = silent) -> Model:
             listen=listen,
         )
         _say_what_changed(run)
-        return _train_parts(run, began=None)
+        with torch.random.fork_rng(devices=[]):  # a state has torch's random numbers, too
+            return _train_parts(run, began=None)
 
 
 def _say_what_changed(run: Run) -> None:
@@ -366,7 +370,6 @@ def _train_one(run: Run, split: Split, *, label: str, ends: float | None) -> tup
     cached = _cache(run, [*split.train, *(name for name in split.val if name not in split.train)])
     training = [case for name in split.train for case in _as_trained(cached[name], plan)]
 
-    torch.manual_seed(plan.seed)
     network = build_network(plan)
     packed, trouble = space.load_checkpoint()
     if packed is None:
@@ -563,7 +566,7 @@ def _cache(run: Run, names: Sequence[str]) -> dict[str, TrainingCase]:
         assert case.mask is not None
         turn = run.facts[name].turn
         image = turn.image(read_image(case, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels))
-        mask = turn.image(read_mask(case.mask, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels))
+        mask = turn.mask(read_mask(case.mask, axes=run.kept.options.axes, max_pixels=run.kept.options.max_pixels))
         return prepare_image(image, plan, where=str(case.images[0])), prepare_mask(
             mask, plan, where=str(case.mask), like=image
         )

@@ -8,11 +8,15 @@ Arrays of images are (n, y, x, c), (n, c, y, x) or (n, y, x); which one it is fo
 
 import csv
 import json
+import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from math import ceil
+from numbers import Real
 from pathlib import Path
 from statistics import fmean
 from typing import Any, overload
@@ -23,11 +27,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 import uvea
-from uvea.arrays.labels import LabelMap
+from uvea.arrays.labels import LabelMap, made_whole
 from uvea.arrays.normalize import Normalization
 from uvea.augment.chain import standard_chain
-from uvea.datasets.case import DataOptions
-from uvea.errors import DatasetError, PlanError, ShapeError
+from uvea.datasets.case import DataOptions, whole_number
+from uvea.errors import DatasetError, PlanError, ShapeError, UveaError
 from uvea.evaluation import CaseScore, counts, score_case, write_csv
 from uvea.evaluation.overlap import dice, iou
 from uvea.images import write
@@ -45,7 +49,7 @@ from uvea.training.losses import Loss, build_loss
 from uvea.workflows.events import Listener, Message, silent
 from uvea.workflows.events import Progress as Told
 from uvea.workflows.import_keras import describe_graph
-from uvea.workflows.model import Model, choose, engine_for, ready
+from uvea.workflows.model import Model, array_of, choose, engine_for, ready
 from uvea.workflows.train import DEVICE_SHARE
 from uvea.workflows.train import train as train_files
 from uvea.workflows.workspace import Workspace
@@ -72,8 +76,11 @@ MOST_CHANNELS = 4
 
 MOST_CLASSES = 64
 
-Pixels = Any
-"""Anything that numpy takes for an array of numbers."""
+LARGEST_VALUE = 2.0**63
+"""Of masks in floats: from here on they are no whole numbers of 64 bits."""
+
+Pixels = ArrayLike
+"""Anything that numpy takes for an array of numbers, and tensors of torch."""
 
 _Draw = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Numbers of images (b,), on the processor, to the images (b, c, y, x) and their classes (b, y, x), on the device."""
@@ -96,20 +103,33 @@ class Trained:
     validation: tuple[int, ...]
     """Which were not; empty where you gave them apart."""
 
+    channels_first: bool = False
+    """Whether the images were given as (n, c, y, x)."""
+
     def predict(self, x: Pixels, *, mirror: bool = False) -> NDArray[np.generic]:
         """Masks of images, with the values that y had.
 
         Args:
-            x: (n, y, x, c), (n, c, y, x) or (n, y, x), of any size; or one image without the first axis.
+            x: (n, y, x, c), (n, c, y, x) or (n, y, x), of any size; or one image without the first axis. (1, y, x)
+                is one image where the training had (n, c, y, x), else a list of one. With a preset, pixels of the type
+                that was trained on: floats, uint8 or uint16.
             mirror: average over mirrored copies.
 
         Returns:
             (n, y, x), or (y, x) for one image.
+
+        Raises:
+            ShapeError: for what is no array of images, or has other channels; for (3, y, x) where colour images were
+                given as (n, y, x, 3), because it may be one image or three gray ones.
+            DatasetError: for pixels of another type than a preset was trained on, and for NaN or infinite ones.
         """
         return self._mapped(x, lambda image: self.model.predict(image, mirror=mirror))
 
     def probabilities(self, x: Pixels, *, mirror: bool = False) -> NDArray[np.float32]:
-        """Probabilities of the foreground (n, y, x), or of all classes (n, k, y, x) if there are more than two."""
+        """Probabilities of the foreground (n, y, x), or of all classes (n, k, y, x) if there are more than two.
+
+        Images are given as to `predict`, and are refused as there.
+        """
 
         def one(image: NDArray[np.generic]) -> NDArray[np.float32]:
             found = self.model.probabilities(image, mirror=mirror)
@@ -124,6 +144,10 @@ class Trained:
         Returns:
             dice and iou: mean over the images (and foreground classes), 1 where a class is in neither mask;
             accuracy: share of the pixels that are right.
+
+        Raises:
+            ShapeError: for arrays that are no images and masks of one size.
+            DatasetError: as `predict`, and for masks with other values than those of the training.
         """
         images = as_images(x)
         masks = _masks_of(y, images)
@@ -134,17 +158,38 @@ class Trained:
         return _scores([one.tp for one in each], [one.fp for one in each], [one.fn for one in each])
 
     def _mapped(self, x: Pixels, function: Callable[[NDArray[np.generic]], Any]) -> NDArray[Any]:
-        array = np.asarray(x)
-        single = array.ndim == 2 or (array.ndim == 3 and self.model.plan.channels > 1)
+        array = array_of(x)
+        single = self._is_one(array.shape)
         images = as_images(array[None] if single else array)
+        plan = self.model.plan
+        # What uvea plans is normalised image by image; a preset takes pixels by the range of their type.
+        if plan.graph is not None and _scale_of(images.dtype) != _scale_of(np.dtype(plan.fingerprint.dtypes[0])):
+            raise DatasetError(
+                f"images are of {images.dtype}, those for training were of {plan.fingerprint.dtypes[0]}",
+                hint="give both as they come from the files, or both divided alike",
+            )
         found = np.stack([function(image) for image in images])
         return found[0] if single else found
+
+    def _is_one(self, shape: Sequence[int]) -> bool:
+        """Whether an array is one image and not several."""
+        channels = self.model.plan.channels
+        if len(shape) != 3:
+            return len(shape) < 3
+        if shape[-1] == channels or (shape[0] == channels and self.channels_first):
+            return True
+        if shape[0] == channels == 3:
+            raise ShapeError(
+                f"an array of {_size(shape)} may be one colour image or three gray ones",
+                hint="give x[None] for one image, or x[:, None] for three gray ones",
+            )
+        return shape[0] == channels > 1
 
 
 @overload
 def train(source: str | Path, y: None = None, **settings: Any) -> Model: ...
 @overload
-def train(source: NDArray[np.generic], y: NDArray[np.generic], **settings: Any) -> Trained: ...
+def train(source: Pixels, y: Pixels, **settings: Any) -> Trained: ...
 def train(source: Any, y: Any = None, **settings: Any) -> Model | Trained:
     """Train on files or on arrays.
 
@@ -177,7 +222,7 @@ def train_arrays(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     augment: float | None = None,
-    validation: float | tuple[Pixels, Pixels] = 0.2,
+    validation: float | Sequence[Pixels] = 0.2,
     allow_leak: bool = False,
     seed: int = 42,
     precision: str = "auto",
@@ -192,11 +237,11 @@ def train_arrays(
     is given.
 
     Args:
-        x: images, (n, y, x, c), (n, c, y, x) or (n, y, x), with 1 to 4 channels. With a preset, 8 and 16 bit whole
-            numbers are divided by 255 and 65535, and floats are taken as they are; without, they are normalised as
-            the plan says.
-        y: masks, the same without channels or with one: two or more whole numbers. 0 is background where there
-            is one, else the lowest.
+        x: images, (n, y, x, c), (n, c, y, x) or (n, y, x), with 1 to 4 channels. With a preset, unsigned whole numbers
+            of 8 and 16 bits are divided by 255 and 65535, and floats are taken as they are; without, they are
+            normalised as the plan says.
+        y: masks, the same without channels or with one: two or more whole numbers, also as floats. 0 is background
+            where there is one, else the lowest.
         preset: "mini", the two-level network of many courses (148,353 parameters for gray images), trained as Keras
             trains it; None: uvea plans network and training.
         loss: "bce", "dice", "bce+dice" or "focal". With the preset "bce" unless given.
@@ -208,7 +253,8 @@ def train_arrays(
         learning_rate: 0.001 with the preset.
         augment: strength of the augmentation: 0 none, which the preset has, 1 usual.
         validation: share of the images that are held back, by the draw of scikit-learn's train_test_split with
-            `random_state=seed`; 0 trains on all, with the preset only; or images and masks of your own, (x, y).
+            `random_state=seed`; 0 trains on all, with the preset only; or images and masks of your own, (x, y), with
+            pixels of the same type.
         allow_leak: train also where an image has a copy on the other side of the split; `listen` is told, and the
             report says so. Without a preset only: with one, copies are not looked for.
         seed: of the split, the first weights and the order of images.
@@ -220,87 +266,109 @@ def train_arrays(
 
     Raises:
         ShapeError: for arrays that are no images and masks of one size.
-        DatasetError: for masks that have not two whole numbers or more, too few images, or, without a preset, copies
-            on both sides of the split.
-        PlanError: for settings that do not exist or contradict each other.
+        DatasetError: for masks that have not two whole numbers or more, too few images, pixels without a known range,
+            images for validation of another type, or, without a preset, copies on both sides of the split.
+        PlanError: for settings that do not exist, are of another type or contradict each other, and where there is no
+            memory.
+        ModelError: for a training whose loss became no number.
+        OutputError: if `out` has other things in it, or cannot be written.
     """
-    images = as_images(x)
+    array = array_of(x)
+    images = as_images(array)
     masks = _masks_of(y, images)
     labels = _label_map(masks)
+    seed = whole_number("seed", seed, kind=PlanError)
     if not 0 <= seed < 2**32:
         raise PlanError(f"the seed is {seed}", hint="use a number from 0 to 4294967295, such as 42")
-    if loss is not None and loss not in LOSSES:
+    if loss is not None and (not isinstance(loss, str) or loss not in LOSSES):
         raise PlanError(f"no loss called {loss!r}", hint="use one of bce, dice, bce+dice, focal")
-    if isinstance(validation, tuple):
-        own = as_images(validation[0]), _masks_of(validation[1], as_images(validation[0]))
-        if own[0].shape[1:] != images.shape[1:]:
+    own = _own_images(validation)
+    if own is None:
+        assert isinstance(validation, Real)
+        chosen, held = split_arrays(len(images), float(validation), seed=seed)
+    else:
+        given = as_images(own[0])
+        wanted = _masks_of(own[1], given)
+        if given.shape[1:] != images.shape[1:]:
             raise ShapeError(
-                f"images for validation are {_size(own[0].shape[1:])}, those for training {_size(images.shape[1:])}",
+                f"images for validation are {_size(given.shape[1:])}, those for training {_size(images.shape[1:])}",
                 hint="bring both to one size",
             )
-        kinds = [array.dtype.str[1:] if array.dtype.kind != "f" else "f" for array in (images, own[0])]
-        if kinds[0] != kinds[1]:
+        if _scale_of(images.dtype) != _scale_of(given.dtype):
             # Joined, whole numbers would become fractions, or those of another range.
             raise DatasetError(
-                f"images for validation are of {own[0].dtype}, those for training of {images.dtype}",
+                f"images for validation are of {given.dtype}, those for training of {images.dtype}",
                 hint="give both as they come from the files, or both divided alike",
             )
-        chosen, held = tuple(range(len(images))), tuple(range(len(images), len(images) + len(own[0])))
-        images, masks = np.concatenate((images, own[0])), np.concatenate((masks, own[1]))
+        chosen, held = tuple(range(len(images))), tuple(range(len(images), len(images) + len(given)))
+        images, masks = np.concatenate((images, given)), np.concatenate((masks, wanted))
         labels = _label_map(masks)
-    else:
-        chosen, held = split_arrays(len(images), validation, seed=seed)
     data = _Data(images=images, masks=masks, labels=labels, train=chosen, validation=held)
-    if preset is None:
-        found = _planned(
-            data,
-            settings={
-                "loss": None if loss is None else LOSSES[loss],
-                "optimizer": optimizer,
-                "batch": batch_size,
-                "learning_rate": learning_rate,
-                "augment": augment,
-                "precision": precision,
-            },
-            budget=Budget(minutes=minutes, epochs=epochs, steps=steps),
-            allow_leak=allow_leak,
-            seed=seed,
-            out=out,
-            overwrite=overwrite,
-            device=device,
-            listen=listen,
-        )
-    else:
-        if preset != "mini":
-            raise PlanError(f"no preset called {preset!r} for arrays", hint='use preset="mini", or leave it out')
-        if optimizer not in (None, "adam"):
-            raise PlanError(
-                f"the preset {preset} is trained with adam, not {optimizer}",
-                hint='use optimizer="adam", or leave the preset out',
+    with _in_words_of_python():
+        if preset is None:
+            found = _planned(
+                data,
+                settings={
+                    "loss": None if loss is None else LOSSES[loss],
+                    "optimizer": optimizer,
+                    "batch": batch_size,
+                    "learning_rate": learning_rate,
+                    "augment": augment,
+                    "precision": precision,
+                },
+                budget=Budget(minutes=minutes, epochs=epochs, steps=steps),
+                allow_leak=allow_leak,
+                seed=seed,
+                out=out,
+                overwrite=overwrite,
+                device=device,
+                listen=listen,
             )
-        if minutes is not None:
-            raise PlanError(
-                f"the preset {preset} is trained for epochs, not for {minutes:g} minutes",
-                hint="use epochs=10, or leave the preset out",
+        else:
+            if preset != "mini":
+                raise PlanError(f"no preset called {preset!r} for arrays", hint='use preset="mini", or leave it out')
+            if optimizer not in (None, "adam"):
+                raise PlanError(
+                    f"the preset {preset} is trained with adam, not {optimizer}",
+                    hint='use optimizer="adam", or leave the preset out',
+                )
+            if minutes is not None:
+                raise PlanError(
+                    f"the preset {preset} is trained for epochs, not for {minutes} minutes",
+                    hint="use epochs=10, or leave the preset out",
+                )
+            if allow_leak:
+                raise PlanError(
+                    f"allow_leak is for planned trainings: with the preset {preset} copies are not looked for",
+                    hint="leave allow_leak out, or leave the preset out",
+                )
+            budget = Budget(epochs=EPOCHS if epochs is None and steps is None else epochs, steps=steps)
+            plan = _preset_plan(
+                data,
+                budget=budget,
+                loss=LOSSES[loss or "bce"],
+                batch=BATCH if batch_size is None else batch_size,
+                rate=RATE if learning_rate is None else learning_rate,
+                augment=augment or 0.0,
+                precision=precision,
+                seed=seed,
             )
-        if allow_leak:
-            raise PlanError(
-                f"allow_leak is for planned trainings: with the preset {preset} copies are not looked for",
-                hint="leave allow_leak out, or leave the preset out",
-            )
-        budget = Budget(epochs=EPOCHS if epochs is None and steps is None else epochs, steps=steps)
-        plan = _preset_plan(
-            data,
-            budget=budget,
-            loss=LOSSES[loss or "bce"],
-            batch=BATCH if batch_size is None else batch_size,
-            rate=RATE if learning_rate is None else learning_rate,
-            augment=augment or 0.0,
-            precision=precision,
-            seed=seed,
-        )
-        found = _trained_as_planned(data, plan, out=out, overwrite=overwrite, device=device, listen=listen)
-    return replace(found, validation=()) if isinstance(validation, tuple) else found
+            found = _trained_as_planned(data, plan, out=out, overwrite=overwrite, device=device, listen=listen)
+    first = _channels_first(array.shape)
+    return replace(found, channels_first=first, validation=found.validation if own is None else ())
+
+
+def _own_images(validation: object) -> tuple[Any, Any] | None:
+    """Images and masks to validate on; None for a share of those to train on."""
+    if isinstance(validation, Real):
+        return None
+    if isinstance(validation, Sequence) and not isinstance(validation, str) and len(validation) == 2:
+        return validation[0], validation[1]
+    count = f"{type(validation).__name__} of {len(validation)}" if isinstance(validation, tuple | list) else ""
+    raise PlanError(
+        f"validation is {f'a {count}' if count else f'{validation!r:.40}'}, which is no share and no pair of arrays",
+        hint="use a share, such as 0.2, or images and masks of your own, (x, y)",
+    )
 
 
 def split_arrays(count: int, share: float, *, seed: int = 42) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -327,12 +395,12 @@ def as_images(x: Pixels) -> NDArray[np.generic]:
     Raises:
         ShapeError: where it cannot be told which axis holds the channels, or there are none of the others.
     """
-    array = np.asarray(x)
+    array = array_of(x)
     if array.dtype.kind not in "biuf":
         raise ShapeError(f"an array of {array.dtype} holds no images", hint="give integers or floats")
     if array.ndim == 3:
         array = array[:, None]
-    first, last = (array.ndim == 4 and 1 <= array.shape[axis] <= MOST_CHANNELS for axis in (1, -1))
+    first, last = _channels_first(array.shape), _holds_channels(array.shape, -1)
     if array.ndim != 4 or not array.size or first == last:
         raise ShapeError(
             f"an array of {_size(array.shape)} is not images with 1 to {MOST_CHANNELS} channels",
@@ -341,6 +409,19 @@ def as_images(x: Pixels) -> NDArray[np.generic]:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DatasetError("images have pixels that are NaN or infinite", hint="replace them, as with numpy.nan_to_num")
     return array if first else np.moveaxis(array, -1, 1)
+
+
+def _channels_first(shape: Sequence[int]) -> bool:
+    return _holds_channels(shape, 1)
+
+
+def _holds_channels(shape: Sequence[int], axis: int) -> bool:
+    return len(shape) == 4 and 1 <= shape[axis] <= MOST_CHANNELS
+
+
+def _scale_of(dtype: np.dtype[Any]) -> str:
+    """What pixels have to share to be on one scale: their type, or that they are floats."""
+    return "float" if dtype.kind == "f" else str(dtype)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -357,21 +438,30 @@ class _Data:
 
 
 def _masks_of(y: Pixels, images: NDArray[np.generic]) -> NDArray[np.generic]:
-    array = np.asarray(y)
+    array = array_of(y)
+    if array.dtype.kind not in "biuf":
+        raise ShapeError(f"an array of {array.dtype} holds no masks", hint="give whole numbers, one per class")
+    given = array.shape
     if array.ndim == 4 and 1 in (array.shape[1], array.shape[-1]):
         array = array[:, 0] if array.shape[1] == 1 else array[..., 0]
-    if array.shape != (len(images), *images.shape[2:]) or array.dtype.kind not in "biuf":
+    if array.shape != (len(images), *images.shape[2:]):
         raise ShapeError(
-            f"masks of {_size(np.asarray(y).shape)} do not fit {len(images)} images of {_size(images.shape[2:])}",
+            f"masks of {_size(given)} do not fit {len(images)} images of {_size(images.shape[2:])}",
             hint="give one mask per image, (n, y, x), (n, y, x, 1) or (n, 1, y, x)",
         )
-    values = array if array.dtype.kind == "f" else None
-    if values is not None and not (np.isfinite(values).all() and (values == np.round(values)).all()):
+    if array.dtype.kind != "f":
+        return array.astype(np.int64) if array.dtype.kind == "b" else array
+    values: NDArray[Any] = made_whole(array)
+    if not (np.isfinite(values) & (values == np.round(values))).all():
         raise DatasetError(
             "masks have values that are no whole numbers",
             hint="threshold them first, such as (y > 0.5).astype('uint8')",
         )
-    return array.astype(np.int64) if values is not None or array.dtype.kind == "b" else array
+    if (most := float(np.abs(values).max())) >= LARGEST_VALUE:
+        raise DatasetError(
+            f"masks have values up to {most:g}", hint="give masks with one whole number per class, such as 0 and 1"
+        )
+    return values.astype(np.int64)
 
 
 def _label_map(masks: NDArray[np.generic]) -> LabelMap:
@@ -512,9 +602,7 @@ def _fit(data: _Data, plan: Plan, *, space: Workspace | None, where: torch.devic
     if data.images.dtype.kind == "f" and abs(data.images).max() > 32:
         listen(Message(f"pixels go up to {data.images.max():g}: divide them, as by 255, to learn faster", "warning"))
     keep_large_blocks()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
-        network: nn.Module = build_network(plan)
+    network: nn.Module = build_network(plan)
     precision = choose(plan, network, where, training=True)
     listen(Message(precision.reason))
     placed = precision.prepare(network.to(where))
@@ -558,7 +646,7 @@ def _fit(data: _Data, plan: Plan, *, space: Workspace | None, where: torch.devic
         return scores.get("val_dice", float(len(history["loss"])))
 
     def tell(progress: Progress, running: float) -> None:
-        figures = {"loss": running} | {name: values[-1] for name, values in history.items() if name == "val_dice"}
+        figures = {"loss": running} | ({"val Dice": history["val_dice"][-1]} if "val_dice" in history else {})
         left = (time.monotonic() - began) / progress.step * (steps - progress.step)
         listen(Told("training", progress.step, steps, seconds_left=left, figures=figures))
 
@@ -748,7 +836,7 @@ def _planned(
         split = Path(temporary) / "split.json"
         parts = {"train": data.train, "val": data.validation}
         split.write_text(json.dumps({part: [names[index] for index in which] for part, which in parts.items()}))
-        try:
+        with _in_words_of_python(temporary):
             model = train_files(
                 folder,
                 out=Path(temporary) / "model" if out is None else out,
@@ -762,14 +850,53 @@ def _planned(
                 seed=seed,
                 device=device,
                 overwrite=overwrite,
-                listen=listen,
+                listen=lambda event: listen(_event_in_words_of_python(event, temporary)),
             )
-        except DatasetError as error:
-            raise DatasetError(error.problem, hint=_hint_for_arrays(error.hint)) from None
         history = _columns(Workspace(model.folder).history)
     if out is None:
         model = replace(model, folder=Path("unsaved"))
     return Trained(model=model, history=history, train=data.train, validation=data.validation)
+
+
+_IN_PYTHON = (
+    (r" and continue with `uvea train --resume [^`]*`|continue it with `uvea train --resume [^`]*`, ", ""),
+    (r"--set batch=(?:,? (?:or )?(?:--set )?(?:patch|width)=)+", "batch_size"),
+    (r"--set batch=", "batch_size="),
+    (r"^correct batch$", "give a whole number from 1, such as batch_size=32"),
+    (r"--set (loss|optimizer|learning_rate|augment|precision)=", r"\1="),
+    (r"--overwrite\b", "overwrite=True"),
+    (r"--(minutes|epochs|steps|seed|device) (\d[\w.]*|cpu|cuda|mps)", r"\1=\2"),
+    (r"--(minutes|epochs|steps|seed|device|out)\b", r"\1"),
+)
+"""Ways out at the command line, and what they are for somebody who gave arrays."""
+
+
+@contextmanager
+def _in_words_of_python(temporary: str = "") -> Iterator[None]:
+    """Inside of this block, errors name arguments for options, and nothing in the folder `temporary`."""
+    try:
+        yield
+    except UveaError as error:
+        told = copy(error)
+        UveaError.__init__(told, _without(temporary, error.problem), hint=_hint_for_arrays(error.hint))
+        raise told from None
+
+
+def _event_in_words_of_python(event: Message | Told, temporary: str) -> Message | Told:
+    if isinstance(event, Told):
+        return event
+    problem, dash, hint = event.text.partition(" — ")
+    return replace(event, text=_without(temporary, problem) + dash + (_hint_for_arrays(hint) if dash else ""))
+
+
+def _without(temporary: str, text: str) -> str:
+    """Text without the parts, between semicolons, that are about files which will be gone."""
+    if not temporary:
+        return text
+    # Images are told by their names.
+    parts = re.sub(rf"{re.escape(temporary)}\S*/(?=image_\d)", "", text).split("; ")
+    lasting = [part for part in parts if temporary not in part]
+    return "; ".join(lasting) or text.replace(temporary, "the folder for temporary files")
 
 
 def _hint_for_arrays(hint: str) -> str:
@@ -778,7 +905,9 @@ def _hint_for_arrays(hint: str) -> str:
     if "--allow-leak" in hint:
         return f"leave one of them out, or allow_leak=True to train all the same; {numbered}"
     usual = hint.partition("; `uvea check ")[0]
-    return f"look at x and y; {numbered}" if "--" in usual else usual
+    for there, here in _IN_PYTHON:
+        usual = re.sub(there, here, usual)
+    return f"look at x and y; {numbered}" if "--" in usual or "`uvea " in usual else usual
 
 
 def _write(path: Path, array: NDArray[np.generic]) -> None:

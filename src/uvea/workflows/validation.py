@@ -93,7 +93,7 @@ class Truths:
             assert mask is not None
             options = self._run.kept.options
             read = read_mask(mask, axes=options.axes, max_pixels=options.max_pixels)
-            self._kept[name] = encode_truth(self._run.facts[name].turn.image(read), self._run.plan, where=str(mask))
+            self._kept[name] = encode_truth(self._run.facts[name].turn.mask(read), self._run.plan, where=str(mask))
         return self._kept[name]
 
 
