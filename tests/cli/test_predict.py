@@ -78,3 +78,14 @@ def test_a_size_that_is_none_is_refused(run, workflow):
     result = run("predict", "m", "a.tif", "--out", "o", "--min-size", "liver=much")
     assert result.exit_code == 2
     assert "'liver=much', which is no number of pixels" in result.stderr and "--min-size 20" in result.stderr
+
+
+def test_sizes_by_class_are_offered_where_there_are_classes(run, workflow):
+    """`decode` has objects alone."""
+    workflow("predict", predict_files=[], decode_files=[])
+    said = {
+        command: run(command, "m", "a.tif", "--out", "o", "--min-size", "20.5").stderr
+        for command in ("predict", "decode")
+    }
+    assert said["predict"].endswith("Try: --min-size 20, or of classes --min-size liver=20,tumour=5\n")
+    assert said["decode"].endswith("Try: --min-size 20\n")

@@ -232,7 +232,9 @@ def test_what_is_said_of_the_data_becomes_plain():
     )
     assert type(said.ignore_value) is int and type(said.max_pixels) is int and said.instances is True
     assert said.skip == ("*_bad*",) and list(map(type, said.label_names)) == [int, int]
-    assert DataOptions(skip=["a"], label_names=["a", "b"]) == DataOptions(skip=("a",), label_names=("a", "b"))
+    assert DataOptions(skip=["a"], label_names=np.array(["a", "b"])) == DataOptions(skip={"a"}, label_names=("a", "b"))
+    assert DataOptions(label_names=None) == DataOptions()
+    assert DataOptions(label_names={"7": "a"}).label_names == {7: "a"}
 
 
 @pytest.mark.parametrize(
@@ -490,7 +492,10 @@ def test_datasets_below_a_folder_are_not_predicted_with_their_masks_either(tmp_p
     ("images", "masks"),
     [
         (["x0.png", "x1.png"], ["masks/x0_cells.png", "masks/x1_cells.png"]),
-        (["a.tif"], ["manual/b.tif"]),
+        (["a.tif"], ["masks/b.tif"]),
+        (["a_0000.tif", "a_0001.tif", "b_0000.tif", "b_0001.tif"], ["b_seg.tif"]),
+        ([f"frame_{n}.tif" for n in (98, 99, 100)], ["frame_mask.tif"]),
+        (["x0.png", "x1.tif"], ["masks/x0.png", "masks/x1.tif"]),
         (["train/x.png", "train/y.png"], ["train_masks/x.png", "train_masks/y.png"]),
         (["imagesTs/x.png"], ["labelsTs/x.png"]),
         (["scans/x.png", "scans/y.png"], ["labels/x.png"]),
@@ -513,10 +518,45 @@ def test_masks_are_not_predicted_whatever_images_are_called(tmp_path, images, ma
         assert len(find_images([caught.value.hint.split("'")[3]])) == len(images) + len(masks)
 
 
-def test_masks_beside_several_images_of_one_case_are_not_predicted(tmp_path):
-    """The glob is that of the images called like the first."""
+def test_masks_that_no_glob_leaves_out_are_to_be_moved(tmp_path):
+    """A glob of one of several images of each case would be a part of what is wanted."""
     make(tmp_path, *(f"B_{n}/B_{n}_{word}.nii.gz" for n in ("01", "02") for word in ("flair", "seg", "t1")))
-    assert predicted_by_hint(tmp_path) == ["B_01/B_01_flair", "B_02/B_02_flair"]
+    with pytest.raises(DatasetError) as caught:
+        find_images([tmp_path])
+    assert caught.value.hint == f"move the masks into a folder of their own; or if all are images, '{tmp_path / '*'}'"
+    make(tmp_path, "B_00/B_00_flair.nii.gz")
+    with pytest.raises(DatasetError, match="move the masks"):
+        find_images([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("manual", "automatic"),
+        ("ground", "sky"),
+        ("MSK", "KUL"),
+        ("center_MSK", "center_NKI"),
+        ("plateGT", "plateWT"),
+        ("mouse_gt", "mouse_wt"),
+        ("focus_manual", "focus_auto"),
+        ("under_ground", "under_sky"),
+        ("with_mask", "none"),
+        ("im ground", "im 1"),
+        ("s1_label", "s1_macro"),
+    ],
+)
+def test_words_that_mean_something_else_leave_images_images(tmp_path, first, second):
+    """As folders, of names or numbers, and as files."""
+    make(tmp_path / "a", f"{first}/a.tif", f"{second}/b.tif", f"{second}/c.tif")
+    make(tmp_path / "b", f"{first}/1.tif", f"{first}/2.tif", f"{second}/3.tif")
+    make(tmp_path / "c", f"{first}.tif", f"{second}.tif", "s1_thumb.tif")
+    assert [len(find_images([tmp_path / folder])) for folder in "abc"] == [3, 3, 3]
+
+
+def test_all_files_of_a_folder_can_be_wanted(tmp_path):
+    """As kept probabilities are, whatever lies beside them."""
+    make(tmp_path, "v0_seg.png", "v0_seg_probabilities.png", "v0.png", "images/a.png", "masks/a.png")
+    assert len(find_images([tmp_path], role=None)) == 5
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,10 @@ def test_names_without_a_number_have_no_series():
 
 @pytest.mark.parametrize(
     ("folder", "role"),
-    [("01_GT", "masks"), ("cellMasks", "masks"), ("labelsTs", "masks"), ("train_images", "images"), ("masks_2", None)],
+    [("gt", "masks"), ("labelsTs", "masks"), ("train_images", "images"), ("Manual", None), ("masks_2", None)],
 )
-def test_the_last_word_of_a_folder_announces_masks(folder, role):
-    """A dataset is trained with by stricter names; this says what is no image."""
+def test_a_folder_announces_masks_by_words_that_mean_little_else(folder, role):
+    """A dataset is trained with by others, too, beside images/; this says what is no image."""
     assert announced(folder) == role
 
 

@@ -342,6 +342,48 @@ def test_a_study_ahead_of_names_is_no_patient():
     assert all(len({name[7:11] for name in fold.val}) == 1 for fold in folds(cases(*names), 4))
 
 
+@pytest.mark.parametrize(
+    ("ahead", "words", "groups"),
+    [
+        (("exp1", "exp2", "exp3"), ("ctrl", "drug"), 6),
+        (("study1", "study2", "study3"), ("anna", "bert", "carl", "dora"), 12),
+        (("10x", "20x", "40x"), "abcd", 12),
+        (("U2OS", "HEK293", "MCF7", "A549"), ("ctrl", "drug"), 8),
+        (("day1", "day2", "day3", "day4"), ("wt", "ko", "left"), 12),
+        (("exp1", "exp2", "exp3"), ("ctrl_2019-05-01", "drug_2019-05-02", "drug_2019-05-03"), 6),
+        (("p1", "p2", "p3"), ("left", "right", "baseline", "week2", "visit_3", "follow-up"), 3),
+        (("p1a", "p2a", "p3a", "p3b"), ("OD", "OS"), 4),
+    ],
+)
+def test_words_behind_an_id_are_of_one_patient_only_if_all_are_sides_or_visits(ahead, words, groups):
+    """Others are those of a specimen; three images each."""
+    found = cases(*(f"{one}_{word}_{number:02d}" for one in ahead for word in words for number in (1, 2, 3)))
+    assert split(found).reason.endswith(f" of {groups}")
+
+
+@pytest.mark.parametrize(
+    "visits",
+    [
+        [f"{visit}_{image}" for visit in ("2019-01-01", "2019-02-01") for image in (1, 2, 3)],
+        [f"{visit}_{image}" for visit in ("20190101", "20190201") for image in (1, 2, 3)],
+        [f"{visit}_{image}" for visit in ("left_2019-01-01", "2019-01-01_right") for image in (1, 2, 3)],
+        ["2019-05-01T10-31", "2019-06-01T10-32"],
+        ["20190501T1031", "20190601T103200_2"],
+    ],
+    ids=lambda visits: visits[0],
+)
+def test_images_of_a_dated_visit_are_of_its_patient(visits):
+    """Several of a visit, and one with the time behind the date: six patients."""
+    names = [f"p{patient}_{visit}" for patient in range(1, 7) for visit in visits]
+    assert split(cases(*names)).reason.endswith(", in whole groups of one name: 1 of 6")
+
+
+def test_images_of_one_day_are_together_where_there_are_no_patients():
+    """One set of four days."""
+    found = cases(*(f"set1_2019-05-{day:02d}_{image:02d}" for day in (3, 4, 5, 6) for image in (1, 2, 3, 4)))
+    assert split(found).reason.endswith(", in whole groups of one name: 1 of 4")
+
+
 def test_a_slice_is_known_by_its_number_wherever_that_is():
     """A channel or a size behind it is no slice; and all channels and tiles of a stack are one unit."""
     one = cases(*(f"vol1_slice_{number:03d}_512x512" for number in range(10)))

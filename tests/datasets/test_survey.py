@@ -181,6 +181,18 @@ def test_a_copy_that_is_stored_another_way_is_the_same_content(tmp_path):
     assert hashes[0][0] != hashes[1][0] and hashes[0][1] == hashes[1][1]
 
 
+def test_a_copy_that_does_not_say_how_it_lies_is_a_copy(tmp_path):
+    """As LPS, as RAS, and as TIFF of the first: all three are one."""
+    volume = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    lps = dataset_of(tmp_path / "a", [(volume, volume)], suffix=".nii.gz", unit="mm").cases[0]
+    ras = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))
+    turned = volume[:, ::-1, ::-1]
+    other = dataset_of(tmp_path / "b", [(turned, turned)], suffix=".nii.gz", unit="mm", direction=ras).cases[0]
+    path = save(tmp_path / "c.tif", volume, axes="zyx", spacing=(1.0, 1.0, 1.0), unit="mm")
+    cases = (lps, replace(other, name="c1"), Case(name="c2", images=(path,), mask=path))
+    assert exact_copies(look(Dataset(root=tmp_path, cases=cases, layout="made by a test"))) == [("c0", "c1", "c2")]
+
+
 def test_slices_at_an_unknown_distance_are_told(tmp_path):
     """The images are usable, so it is a warning; it names them and the way out."""
     volume = np.zeros((3, 4, 5), np.uint8)

@@ -202,6 +202,7 @@ def test_a_large_png_is_no_bomb_where_its_size_is_allowed(tmp_path, monkeypatch)
         ({"unit": "furlong"}, "'furlong' is no unit of an image\n.*mm, um, px"),
         ({"spacing": (0.0, 1.0)}, r"spacing is \(0.0, 1.0\) for axes yx\n.*2 positive numbers"),
         ({"spacing": (1.0, float("nan"))}, "spacing is .*nan"),
+        ({"spacing": 2.0}, "spacing is 2.0\n.*2 numbers"),
         ({"spacing": (1.0, 1.0, 1.0)}, "spacing is .* for axes yx"),
         ({"origin": (float("inf"), 0.0)}, "origin is .*inf.*\n.*finite"),
         ({"array": np.zeros((1, 4, 5), np.complex64)}, "values of type complex64 are no intensities\n.*magnitude"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from uvea.errors import OutputError, ShapeError
-from uvea.objects.outlines import Outline, geojson, imagej_rois, outlines
+from uvea.objects.outlines import Outline, _area, geojson, imagej_rois, outlines
 
 
 def filled(found, shape):
@@ -59,6 +59,32 @@ def test_a_hole_belongs_to_the_piece_around_it():
 def test_filling_outlines_gives_back_the_objects(ids):
     """Of any ids: holes, pieces, objects within objects, corners that meet, slices."""
     assert np.array_equal(filled(outlines(ids), ids.shape), np.maximum(ids, 0))
+
+
+@settings(max_examples=80, deadline=None)
+@given(arrays.arrays(np.int32, st.tuples(*[st.integers(1, 9)] * 2), elements=st.integers(0, 2)))
+def test_polygons_pass_no_corner_twice(ids):
+    """Pieces that meet at a corner from both sides are holes; what is filled stays the same."""
+    found = []
+    for feature in json.loads(geojson(outlines(ids)))["features"]:
+        geometry = feature["geometry"]
+        several = geometry["type"] == "MultiPolygon"
+        parts = geometry["coordinates"] if several else [geometry["coordinates"]]
+        rings = [[np.array(ring)[:-1, ::-1] for ring in part] for part in parts]
+        for part in rings:
+            assert all(len(set(map(tuple, ring.tolist()))) == len(ring) for ring in part)
+            assert [_area(ring) > 0 for ring in part] == [True] + [False] * (len(part) - 1)
+        found.append(Outline(number=int(feature["properties"]["name"]), z=None, parts=tuple(map(tuple, rings))))
+    assert np.array_equal(filled(found, ids.shape), ids)
+
+
+def test_a_notch_that_meets_the_outside_at_a_corner_is_a_hole():
+    """One pixel inside, and one at the corner of the image."""
+    ids = np.ones((4, 4), int)
+    ids[0, 0] = ids[1, 1] = 0
+    (feature,) = json.loads(geojson(outlines(ids)))["features"]
+    outer, hole = feature["geometry"]["coordinates"]
+    assert len(outer) == 7 and sorted(map(tuple, hole[:-1])) == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 def test_rois_hold_what_imagej_expects():

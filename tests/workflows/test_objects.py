@@ -23,6 +23,7 @@ from uvea.workflows import validation
 from uvea.workflows.events import Message
 from uvea.workflows.model import load
 from uvea.workflows.objects import Grid, find_objects, mean_ap, score_objects
+from uvea.workflows.pipeline import PartlyDoneError
 from uvea.workflows.postprocessing import Postprocessing, of_model, overruled, together
 from uvea.workflows.predict import decode_files, predict_files
 from uvea.workflows.verify import verify
@@ -203,6 +204,8 @@ def test_classes_of_objects_are_learnt_where_asked_for(objects, tiny, tmp_path):
     assert (model.plan.classes, model.plan.outputs) == (3, 5)
     predict_files(model, data / "images" / "case0.png", out=tmp_path / "out")
     assert {row["class"] for row in rows_of(tmp_path / "out" / "case0_objects.csv")} <= {"a", "b"}
+    assert "has the highest mean AP whatever the class, " in model.after.reason
+    assert "Mean AP whatever the class by gap" in (tmp_path / "m" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("dims", ["2", "3"])
@@ -294,6 +297,7 @@ def test_kept_probabilities_decode_to_the_same_objects_and_to_others(object_mode
     predict_files(object_model, object_data / "images", out=tmp_path / "out", keep_probabilities=True)
     kept = read(tmp_path / "out" / "case1_probabilities.tif").array
     assert kept.dtype == np.uint16 and kept.shape[0] == 4
+    (tmp_path / "out" / "case1_seg.png").touch()  # is not asked for
     decode_files(object_model, tmp_path / "out", out=tmp_path / "same")
     for number in range(6):
         wanted = read(tmp_path / "out" / f"case{number}.png").array[0]
@@ -426,6 +430,35 @@ def test_what_is_too_wide_for_rois_has_its_other_outlines(tmp_path):
     with pytest.raises(OutputError, match="leave imagej out of --outlines"):
         workflow._write_objects(files, image, ids, None, plan)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["geojson", "objects"]
+
+
+@pytest.mark.parametrize(("axes", "first"), [("tyx", ["frame", "id"]), ("zyx", ["id", "class"])])
+def test_the_table_of_a_time_series_has_frames_however_many(tmp_path, axes, first):
+    """So that tables of one frame and of several can be read alike."""
+    ids = np.ones((1, 4, 4), np.uint16)
+    plan = SimpleNamespace(classes=2, labels=SimpleNamespace(names=("background", "cell")))
+    workflow._write_objects({"objects": tmp_path / "t.csv"}, Image(array=ids[None], axes=axes), ids, None, plan)
+    (row,) = rows_of(tmp_path / "t.csv")
+    assert list(row)[:2] == first and row.get("frame", "1") == "1"
+
+
+def test_outlines_may_be_one_text(object_model):
+    """As on the command line."""
+    kinds = workflow._kinds(object_model.plan, "imagej, geojson", probabilities=False)
+    assert kinds == ["mask", "objects", "imagej", "geojson"]
+
+
+def test_nothing_is_replaced_where_nothing_was_written(object_model, rng, tmp_path):
+    """Probabilities of another model: the way out has no --overwrite unless one of them could be decoded."""
+    for name in ("a", "b"):
+        array = rng.random((3, 8, 8)).astype(np.float32)
+        write(tmp_path / "in" / f"{name}_probabilities.tif", Image(array=array, axes="yx"))
+    with pytest.raises(PartlyDoneError, match="2 of 2 images") as caught:
+        decode_files(object_model, tmp_path / "in", out=tmp_path / "out")
+    assert caught.value.hint == "mend or leave out those listed"
+    write(tmp_path / "in" / "c_probabilities.tif", Image(array=perfect(squares()), axes="yx"))
+    with pytest.raises(PartlyDoneError, match="then run the same command with --overwrite"):
+        decode_files(object_model, tmp_path / "in", out=tmp_path / "out")
 
 
 def test_what_a_model_does_not_do_is_refused_before_anything_is_read(object_model, gray_model, tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -585,10 +586,17 @@ def test_a_lack_of_memory_is_told_to_each_call_that_listens(gray_model, gray, tm
 
 
 def test_what_says_how_to_load_is_refused_with_a_model_that_is_loaded(gray_model, tmp_path):
-    """It would be ignored."""
-    for facts in ({"device": "cpu"}, {"engine": "torch"}, {"int8": True}):
+    """It would be ignored; the device that the model is on may be named."""
+    elsewhere = replace(gray_model, engine=replace(gray_model.engine, device=torch.device("cuda")))
+    for model, facts in (
+        (elsewhere, {"device": "cpu"}),
+        (gray_model, {"engine": "torch"}),
+        (gray_model, {"int8": True}),
+    ):
         with pytest.raises(PlanError, match=f"'{next(iter(facts))}' given with a model .*\n.*uvea.load"):
-            predict_files(gray_model, tmp_path, out=tmp_path / "out", **facts)
+            predict_files(model, tmp_path, out=tmp_path / "out", **facts)
+    path = save(tmp_path / "a.png", np.zeros((1, 20, 24), np.uint8))
+    assert len(predict_files(gray_model, path, out=tmp_path / "out", device="cpu")) == 1
 
 
 @pytest.mark.parametrize(

@@ -493,7 +493,17 @@ MinSize = Annotated[
     typer.Option(
         "--min-size",
         metavar="PIXELS",
-        help="Smaller pieces, or objects, are dropped: 20, or by class: liver=20,tumour=5. "
+        help="Smaller pieces are dropped: 20, or of classes liver=20,tumour=5; smaller objects join a neighbour, or "
+        "vanish where they have none. Where the plan has a spacing, these are pixels of it.",
+        rich_help_panel=AFTER_PANEL,
+    ),
+]
+ObjectMinSize = Annotated[
+    str | None,
+    typer.Option(
+        "--min-size",
+        metavar="PIXELS",
+        help="Objects: smaller ones join a neighbour, or vanish where they have none. "
         "Where the plan has a spacing, these are pixels of it.",
         rich_help_panel=AFTER_PANEL,
     ),
@@ -503,7 +513,17 @@ FillHoles = Annotated[
     typer.Option(
         "--fill-holes",
         metavar="PIXELS",
-        help="Fill holes of up to so many pixels: 100, or by class; in objects all, or with 0 none.",
+        help="Fill holes of up to so many pixels: 100, or of classes liver=100,tumour=20; in objects all, or with 0 "
+        "none.",
+        rich_help_panel=AFTER_PANEL,
+    ),
+]
+ObjectFillHoles = Annotated[
+    str | None,
+    typer.Option(
+        "--fill-holes",
+        metavar="PIXELS",
+        help="Objects: 1 or more fills all holes, 0 none.",
         rich_help_panel=AFTER_PANEL,
     ),
 ]
@@ -625,8 +645,8 @@ def decode(
     gap: Gap = None,
     foreground: Foreground = None,
     least: Least = None,
-    min_size: MinSize = None,
-    fill_holes: FillHoles = None,
+    min_size: ObjectMinSize = None,
+    fill_holes: ObjectFillHoles = None,
     axes: Annotated[
         str | None, typer.Option(help="Axes of the files, such as zyx or cyx, if they say it wrong.")
     ] = None,
@@ -638,13 +658,15 @@ def decode(
 
     The images are not read, so NAME_objects.csv has no intensities here.
 
+    Masks have the format of FILES, TIFF even where predict wrote PNG: choose another folder than that of its masks.
+
     [bold]Example:[/]  uvea predict model new/*.tif --out masks --keep-probabilities
 
     [bold]Example:[/]  uvea decode model masks --out split-more --gap 0.1
     """
     from uvea.workflows.predict import decode_files
 
-    after = _after(None, min_size, fill_holes, gap=gap, foreground=foreground, least=least)
+    after = _after(None, min_size, fill_holes, gap=gap, foreground=foreground, least=least, by_class=False)
 
     def run(listen: Listener) -> list[Path]:
         return decode_files(
@@ -917,13 +939,14 @@ def _after(
     gap: float | None,
     foreground: float | None,
     least: float | None,
+    by_class: bool = True,
 ) -> dict[str, object]:
     """What the user says about masks behind the network; what was not said is not there."""
     kept = None if largest is None else () if largest.strip() == "none" else _words(largest)
     found = {
         "largest": kept,
-        "min_size": _sizes("--min-size", min_size),
-        "fill_holes": _sizes("--fill-holes", fill_holes),
+        "min_size": _sizes("--min-size", min_size, by_class=by_class),
+        "fill_holes": _sizes("--fill-holes", fill_holes, by_class=by_class),
         "gap": gap,
         "foreground": foreground,
         "least": least,
@@ -931,8 +954,8 @@ def _after(
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _sizes(option: str, text: str | None) -> int | dict[str, int] | None:
-    """Pixels: one number, or NAME=NUMBER for some classes."""
+def _sizes(option: str, text: str | None, *, by_class: bool) -> int | dict[str, int] | None:
+    """Pixels: one number, or NAME=NUMBER for some classes; objects have no sizes `by_class`."""
     if text is None:
         return None
     if text.strip().isdecimal():
@@ -943,7 +966,7 @@ def _sizes(option: str, text: str | None) -> int | dict[str, int] | None:
         if not (name and equals and value.isdecimal()):
             raise OptionError(
                 f"{option} has {one!r}, which is no number of pixels",
-                hint=f"{option} 20, or {option} liver=20,tumour=5",
+                hint=f"{option} 20" + (f", or of classes {option} liver=20,tumour=5" if by_class else ""),
             )
         sizes[name] = int(value)
     return sizes

@@ -1,6 +1,6 @@
 """What a dataset is, as plain data: cases, and what was found wrong with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -133,19 +133,24 @@ def whole_number(name: str, value: object, *, kind: type[UveaError] = DatasetErr
     raise kind(f"{name} is {value!r}, which is no whole number", hint="give a whole number, such as 7")
 
 
-def plain_names(names: Sequence[str] | Mapping[int, str]) -> tuple[str, ...] | dict[int, str]:
-    """Names of classes in order, or by mask value, as Python's own tuple or dict.
+def plain_names(names: Iterable[str] | Mapping[int, str] | None) -> tuple[str, ...] | dict[int, str]:
+    """Names of classes in order, or by mask value, as Python's own tuple or dict; none for None.
 
     Raises:
         DatasetError: for anything but texts, and mask values that are no whole numbers.
     """
     if isinstance(names, Mapping):
-        values = [whole_number("a value in label_names", value) for value in names]
+        # JSON has them as texts.
+        keys = [int(key) if isinstance(key, str) and key.removeprefix("-").isdecimal() else key for key in names]
+        values = [whole_number("a value in label_names", key) for key in keys]
         return dict(zip(values, _texts("label_names", list(names.values())), strict=True))
     return _texts("label_names", names)
 
 
-def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(one, str) for one in values):
+def _texts(name: str, values: Iterable[str] | None) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    given = None if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
+    if given is None or not all(isinstance(one, str) for one in given):
         raise DatasetError(f"{name} is {values!r}, which is no list of texts", hint=f'give {name}=["one", "two"]')
-    return tuple(map(str, values))
+    return tuple(map(str, given))

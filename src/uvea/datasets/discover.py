@@ -61,7 +61,7 @@ def discover(source: Path, *, options: DataOptions = NO_OPTIONS) -> Dataset:
 
 
 def find_images(
-    sources: Sequence[str | Path], *, channels: int = 1, role: Role = "images"
+    sources: Sequence[str | Path], *, channels: int = 1, role: Role | None = "images"
 ) -> list[tuple[str, tuple[Path, ...]]]:
     """Find the images to predict, or the masks to score.
 
@@ -70,7 +70,8 @@ def find_images(
         channels: files per image. With more than one, "case_0000" and its fellows become one image called "case",
             also where each is named by itself.
         role: what is wanted of a folder that holds images and masks: "images" refuses it, and a glob says that all
-            files are meant; "masks" refuses images/ with masks/, and takes the masks that are beside their images.
+            files are meant; "masks" refuses images/ with masks/, and takes the masks that are beside their images;
+            None takes all files.
 
     Returns:
         Name and files of each image, in the order of `sources`, then of names. A name is the path below the folder
@@ -287,7 +288,9 @@ def _with_fellows(sources: Sequence[str | Path]) -> list[str | Path | tuple[Path
     return found
 
 
-def _images_of(source: str | Path | tuple[Path, ...], channels: int, role: Role) -> list[tuple[str, tuple[Path, ...]]]:
+def _images_of(
+    source: str | Path | tuple[Path, ...], channels: int, role: Role | None
+) -> list[tuple[str, tuple[Path, ...]]]:
     path = source[0] if isinstance(source, tuple) else Path(source)
     if path.is_file():
         files, base = list(source) if isinstance(source, tuple) else [path], path.parent
@@ -298,7 +301,7 @@ def _images_of(source: str | Path | tuple[Path, ...], channels: int, role: Role)
             )
     elif path.is_dir():
         files, base = _image_files(path, ()), path
-        if places := _places_below(path, files):
+        if role and (places := _places_below(path, files)):
             raise DatasetError(f"'{path}' holds images and masks", hint=_way_to(role, path, places))
     elif glob.has_magic(str(source)):
         base = Path(_fixed_part(str(source)))
@@ -311,7 +314,7 @@ def _images_of(source: str | Path | tuple[Path, ...], channels: int, role: Role)
         hint = _conversion(given) or f"give PNG, TIFF, NIfTI or the like; {where}"
         raise DatasetError(f"no images in '{source}'", hint=hint)
     entries = [Entry(file, file.relative_to(base).parent.parts, stem_of(file)) for file in files]
-    if path.is_dir():
+    if path.is_dir() and role:
         entries = _one_role(path, entries, role)
     if channels == 1:
         return sorted(("/".join((*entry.folder, entry.stem)), (entry.path,)) for entry in entries)
@@ -338,9 +341,10 @@ def _one_role(folder: Path, entries: list[Entry], role: Role) -> list[Entry]:
         return entries
     others = sorted(strange)
     alone = _alone(folder, wanted, others)
+    way = f"name the images alone, such as '{alone}'" if alone else "move the masks into a folder of their own"
     raise DatasetError(
         f"'{folder}' holds images and masks, such as '{_below(others[0], folder)}'",
-        hint=f"name the images alone, such as '{alone}'; or if all are images, '{Path(glob.escape(str(folder)), '*')}'",
+        hint=f"{way}; or if all are images, '{Path(glob.escape(str(folder)), '*')}'",
     )
 
 
@@ -469,38 +473,37 @@ def _way_to(role: Role, root: Path, places: dict[Path, _Roles]) -> str:
     folder = Path(os.path.commonpath([path.parent for path in wanted]))
     if not any(path.is_relative_to(folder) for path in others):
         return f"give the folder of the {role}, '{folder}'"
-    return f"name the {role} alone, such as '{_alone(root, wanted, others)}'"
+    alone = _alone(root, wanted, others)
+    return f"name the {role} alone, such as '{alone}'" if alone else f"move the {role} into a folder of their own"
 
 
-def _alone(root: Path, wanted: Sequence[Path], others: Sequence[Path]) -> Path:
-    """A glob of these files without the others, or of some of them; else the first."""
-    first = wanted[0]
+def _alone(root: Path, wanted: Sequence[Path], others: Sequence[Path]) -> Path | None:
+    """A glob of all these files without the others, else the first of their folders; None where others are in these."""
     if pattern := _glob_of(root, wanted, others):
         return Path(glob.escape(str(root)), pattern)
-    if not any(path.is_relative_to(first.parent) for path in others):
-        return first.parent
-    beside = [path for path in wanted if path.parent == first.parent]
-    alike = [path for path in wanted if path.name.endswith(_end_of([first]))]
-    pattern = _glob_of(root, beside, others) or _glob_of(root, alike, others)
-    return Path(glob.escape(str(root)), pattern) if pattern else first
+    mixed = {folder for path in others for folder in path.parents}
+    return wanted[0].parent if mixed.isdisjoint(path.parent for path in wanted) else None
 
 
 def _glob_of(root: Path, wanted: Sequence[Path], others: Iterable[Path]) -> str | None:
     """A glob below `root` that fits these files and none of the others; None if there is no simple one."""
     parts = [path.relative_to(root).parts for path in wanted]
-    pieces = [glob.escape(names[0]) if len(set(names)) == 1 else "*" for names in zip(*parts, strict=False)]
-    if len(set(map(len, parts))) == 1 and pieces[-1] == "*":
-        pieces[-1] += glob.escape(_end_of(wanted))
-    pattern = "/".join(pieces)
-    return pattern if set(_glob(pattern, root)).isdisjoint(others) else None
+    *above, last = [glob.escape(names[0]) if len(set(names)) == 1 else "*" for names in zip(*parts, strict=False)]
+    ends = _ends_of(wanted) if len(set(map(len, parts))) == 1 and last == "*" else [""]
+    patterns = ["/".join((*above, last + end)) for end in ends]
+    return next((pattern for pattern in patterns if set(_glob(pattern, root)).isdisjoint(others)), None)
 
 
-def _end_of(paths: Sequence[Path]) -> str:
-    """The suffix of these files, with the last word of their names where all have it; "" where suffixes differ."""
-    suffixes = [path.name.removeprefix(stem_of(path)) for path in paths]
-    words = ["".join(re.findall(r"[_\-. ][^_\-. ]*\Z", stem_of(path))) for path in paths]
-    ends = [word + suffix for word, suffix in zip(words, suffixes, strict=True)]
-    return next((same[0] for same in (ends, suffixes) if len(set(same)) == 1), "")
+def _ends_of(paths: Sequence[Path]) -> list[str]:
+    """Globs of how all these names end: their last word and suffix, or the suffix, or any number and the suffix."""
+    suffixes = {path.name.removeprefix(stem_of(path)) for path in paths}
+    suffix = glob.escape(suffixes.pop()) if len(suffixes) == 1 else ""
+    words = {"".join(re.findall(r"[_\-. ][^_\-. ]*\Z", stem_of(path))) for path in paths}
+    if suffix and len(words) == 1:
+        return [glob.escape(words.pop()) + suffix]
+    if not suffix:
+        return ["", ".*"]
+    return [suffix, "_[0-9]*" + suffix] if all(re.match("_[0-9]", word) for word in words) else [suffix]
 
 
 def _one_role_only(root: Path, everything: list[Path]) -> DatasetError:

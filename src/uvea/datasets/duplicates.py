@@ -35,12 +35,18 @@ FEWEST_PAIRS = 4
 
 
 def exact_copies(survey: Survey) -> list[tuple[str, ...]]:
-    """Names of cases whose images have equal pixels, one tuple per image."""
+    """Names of cases whose images have equal pixels, as they are stored or in one orientation; a tuple per image."""
+    known = [facts for facts in survey.facts if facts.content_hash]
     found: dict[str, list[str]] = defaultdict(list)
-    for facts in survey.facts:
-        if facts.content_hash:
-            found[facts.content_hash].append(facts.name)
+    for facts, content in zip(known, _contents(known), strict=True):
+        found[content].append(facts.name)
     return [tuple(names) for names in found.values() if len(names) > 1]
+
+
+def _contents(known: Sequence[CaseFacts]) -> list[str]:
+    """What images are equal by: a volume that does not say how it lies may be a copy of one that does."""
+    turned = {facts.image_hash: facts.content_hash for facts in known if facts.orientation}
+    return [turned.get(facts.image_hash, facts.content_hash) for facts in known]
 
 
 def near_copies(survey: Survey) -> list[tuple[str, str]]:
@@ -57,7 +63,7 @@ def near_copies(survey: Survey) -> list[tuple[str, str]]:
     details = _details(known, finer_than=3.0)
     usual = float(np.median(_far_pairs(details, set())))
     threshold = min(CERTAIN, 1 - NEAR * (1 - usual))
-    content = np.unique([facts.content_hash for facts in known], return_inverse=True)[1]
+    content = np.unique(_contents(known), return_inverse=True)[1]
     pairs: list[tuple[str, str]] = []
     groups = DisjointSet(range(len(known)))
     # In blocks of rows: all pairs of ten thousand images do not fit in memory.

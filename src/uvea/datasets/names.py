@@ -25,6 +25,15 @@ MASK_WORDS = frozenset(
 )
 """Words that mark a file or folder as masks."""
 
+SURE_WORDS = frozenset(
+    {"mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations", "dseg", "probseg"}
+    | {"groundtruth"}
+)
+"""Those of them that mean little else."""
+
+_OTHERWISE = frozenset({"manual", "ground", "msk", "anno"})
+"""Those that as often mean something else: a way to focus, the sky's other side, a hospital."""
+
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(IMAGE_WORDS, "images"),
     **dict.fromkeys(MASK_WORDS, "masks"),
@@ -55,7 +64,14 @@ _SEPARATORS = "_-. "
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _CHANNEL = re.compile(r"(?P<core>.+)_(?P<number>\d{4})")
 _FIRST = re.compile(r"(\D*)(\d+)(.*)", re.DOTALL)
-_NUMBER = re.compile(r"((?:19|20)\d\d[-._](?:0[1-9]|1[0-2])[-._](?:0[1-9]|[12]\d|3[01])(?!\d)|\d+)")
+_MONTH, _DAY = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+DATE = (
+    rf"(?:19|20)\d\d(?:[-._]{_MONTH}[-._]{_DAY}|{_MONTH}{_DAY})(?!\d)"
+    r"(?:T\d\d[-._]?\d\d(?:[-._]?\d\d)?(?!\d))?"
+)
+"""Pattern of a date such as "2019-05-03" or "20190503", with or without a time such as "T10-31"."""
+
+_NUMBER = re.compile(rf"({DATE}|\d+)")
 """A number behind the first one of a name; a date such as "2019-05-03" is one, 20190503, that of a visit."""
 
 _STACK_WORD = re.compile(r"(?:^|[^A-Za-z])(?:z|sl|slice|slices|layer|plane|section|frame)[_\-. ]?$", re.IGNORECASE)
@@ -97,16 +113,14 @@ def role_of(folder: str) -> tuple[Role, str] | None:
 
 
 def announced(folder: str) -> Role | None:
-    """What `role_of` says, but also masks where only the last word of the folder does: "cell_masks", "labelsTs".
+    """What `role_of` says, "labelsTs" too, but nothing of words that as often mean something else.
 
     Example:
-        >>> announced("01_GT"), announced("train_images"), announced("gt_viewer")
+        >>> announced("labelsTs"), announced("train_images"), announced("manual")
         ('masks', 'images', None)
     """
-    if found := role_of(folder):
-        return found[0]
-    words = _WORD.findall(folder.removesuffix("Ts"))
-    return "masks" if words and words[-1].lower() in MASK_WORDS else None
+    found = role_of(folder.removesuffix("Ts"))
+    return found[0] if found and before_word(folder, _OTHERWISE) is None else None
 
 
 def channel_of(stem: str) -> tuple[str, int] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from uvea.datasets.names import (
     IMAGE_WORDS,
     MASK_WORDS,
+    SURE_WORDS,
     Reading,
     announced,
     before_word,
@@ -142,23 +143,72 @@ def _marks(entries: Sequence[Entry], worded: dict[Entry, tuple[Reading, ...]], *
     }
 
 
+_ENDINGS = SURE_WORDS - {"label"}
+"""Words at the end of a name that say mask without the image of that name; slides have a "…_label" that is a photo."""
+
+
 def suspected(entries: Sequence[Entry]) -> list[Entry]:
     """Files that are no images by their names, though they need not be the masks of any one image.
 
-    Those in a folder of masks; those that end in a word for masks where another file begins alike and ends otherwise:
-    "x_seg" beside "x_t1". In BIDS that file may lie in any folder, and have no more than the subject in common.
+    Those in a folder of masks that other files pair with; those that end in a word for masks where another file
+    begins alike and ends otherwise: "x_seg" beside "x_t1". In BIDS that file may lie in any folder, and have no more
+    than the subject in common.
     """
-    cores = {entry: core for entry in entries if (core := before_word(entry.stem, MASK_WORDS)) is not None}
-    others = [entry for entry in entries if entry not in cores]
-    known = {(entry.folder, start) for entry in others for start in starts(entry.stem)}
+    inside = _in_mask_folders(entries)
+    outside = [entry for entry in entries if entry not in inside]
+    cores = {entry: core for entry in outside if (core := before_word(entry.stem, _ENDINGS)) is not None}
+    others = [entry for entry in outside if entry not in cores]
+    known = {(entry.folder, start) for entry in others for start in starts(entry.stem) if start}
     subjects = {subject_of(entry.stem) for entry in others} - {None}
-    roles = {folder: [*filter(None, map(announced, folder))] for folder in {entry.folder for entry in entries}}
+    stems, files = Counter(entry.stem for entry in cores), Counter(entry.folder for entry in others)
+    # A name that is a word alone, "p1/seg", has to come again or to be one of few.
+    known |= {(e.folder, "") for e in cores if files[e.folder] and (stems[e.stem] > 1 or files[e.folder] <= 2)}
     return [
         entry
         for entry in entries
-        if roles[entry.folder][-1:] == ["masks"]
+        if entry in inside
         or (entry in cores and ((entry.folder, cores[entry]) in known or subject_of(entry.stem) in subjects))
     ]
+
+
+def _in_mask_folders(entries: Sequence[Entry]) -> set[Entry]:
+    """The files in folders that a word for masks ends the name of, where files of other folders agree with it."""
+    below: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    others = []
+    for entry in entries:
+        if folder := _mask_folder(entry.folder):
+            below[folder].append(entry)
+        else:
+            others.append(entry)
+    if not others:
+        return set()
+    stems = {entry.stem for entry in others}
+    folders = {entry.folder[:depth] for entry in others for depth in range(1, len(entry.folder) + 1)}
+    many = 2 * sum(map(len, below.values())) >= len(others)
+    found: set[Entry] = set()
+    for folder, masks in below.items():
+        core = before_word(folder[-1], MASK_WORDS)
+        paired = [e for e in masks if e.stem in stems or any(r.core in stems for r in readings(e.stem, MASK_WORDS))]
+        agree = 2 * len(paired) >= len(masks)
+        sure = before_word(folder[-1].removesuffix("Ts"), SURE_WORDS) is not None
+        if announced(folder[-1]):
+            belongs = agree or (sure and many)
+        else:  # numbers alone agree by chance: "with_mask/1" and "none/1"
+            belongs = sure and agree and any(map(str.isalpha, "".join(entry.stem for entry in paired)))
+        if belongs or (core and (*folder[:-1], core) in folders):  # "01_GT" beside "01"
+            found.update(masks)
+    return found
+
+
+def _mask_folder(folder: tuple[str, ...]) -> tuple[str, ...]:
+    """The innermost folder that a word for masks ends the name of, with those above it; () for none, or in images/."""
+    for depth in range(len(folder), 0, -1):
+        name = folder[depth - 1]
+        if announced(name) == "images":
+            return ()
+        if announced(name) or before_word(name, MASK_WORDS) is not None:
+            return folder[:depth]
+    return ()
 
 
 def group_channels(entries: Sequence[Entry]) -> list[tuple[Key, tuple[Path, ...]]]:

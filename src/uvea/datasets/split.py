@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from uvea.datasets.case import Case
-from uvea.datasets.names import Numbered, listed, natural_key, numbered, part_of, subject_of
+from uvea.datasets.names import DATE, Numbered, listed, natural_key, numbered, part_of, subject_of
 from uvea.datasets.table import part_in, read_rows
 from uvea.errors import DatasetError
 from uvea.images import stem_of
@@ -311,7 +311,14 @@ def _units(cases: Sequence[Case], consecutive: bool | None, copies: Sequence[Seq
 _Patient = tuple[str, int]
 """The text before a number, and the number; -1 behind a text that does not end in one."""
 
-_DIGITS = re.compile(r"\d+")
+_NUMBER = re.compile(r"(\d+)([^\W\d_]*)")
+_SIDE = "left|right|l|r|od|os|lh|rh"
+_WHEN = r"(?:base(?:line)?|screening|follow(?:[_\-. ]?up)?|final|pre|post)\d*|(?:visit|week|month|day)[_\-. ]?\d+"
+_DATES_BEHIND = re.compile(rf"(?:[_\-. ]+{DATE})+$", re.IGNORECASE)
+_VISIT_BEHIND = re.compile(rf"(?:[_\-. ]+(?:{DATE}|{_SIDE}|{_WHEN})|(?<=\d)(?:{_SIDE}))+$", re.IGNORECASE)
+"""Sides and visits behind an id. Other words may be those of a patient in a study, or of a treatment."""
+
+_NOTHING_BEHIND = re.compile(r"(?!)")
 
 
 def _joined(names: Mapping[str, Numbered], patients: Mapping[str, _Patient]) -> dict[str, _Patient]:
@@ -323,40 +330,48 @@ def _joined(names: Mapping[str, Numbered], patients: Mapping[str, _Patient]) -> 
     found = dict(patients)
     for name in names:
         ahead = [patient for patient in _ids(name) if patient in known]
-        if ahead and found.get(name, ahead[0])[1] >= 0:
+        if ahead and (name not in found or found[name][1] >= 0):
             found[name] = ahead[0]
     return found
 
 
 def _ids(name: str) -> list[_Patient]:
-    """Each number in the last path component of a name, with all text before it."""
-    start = name.rfind("/") + 1
-    return [(name[: number.start()], int(number[0])) for number in _DIGITS.finditer(name, start)]
+    """Each number in the last path component of a name, with all text before it; first with letters right behind it."""
+    found: list[_Patient] = []
+    for match in _NUMBER.finditer(name, name.rfind("/") + 1):
+        number, letters = match.groups()
+        found += [(name[: match.end()], -1)] * bool(letters) + [(name[: match.start()], int(number))]
+    return found
 
 
-def _prefix(member: Numbered, *, words: bool) -> _Patient | None:
+def _prefix(member: Numbered, behind: re.Pattern[str]) -> _Patient | None:
     """The id in front of a running number and a separator, if it has a number in it: ("p", 12) of "p12_03".
 
-    Words behind the last number of the id belong to it or not: ("p12_left", -1) or ("p", 12) of "p12_left_03".
+    What is `behind` it does not belong to it: ("p", 12) of "p12_left_03", if sides are, else ("p12_left", -1).
     """
     before = member.series[0]
-    prefix = before.rstrip("_-. ")
-    ids = _ids(prefix)
-    if prefix == before or not ids:
+    whole = before.rstrip("_-. ")
+    if whole == before:
         return None
-    return (prefix, -1) if words and not prefix[-1].isdecimal() else ids[-1]
+    for prefix in (behind.sub("", whole), whole):
+        if ids := _ids(prefix):
+            return ids[-1] if prefix[-1].isdecimal() else (prefix, -1)
+    return None
 
 
 def _patient_prefixes(names: Mapping[str, Numbered], cases: int) -> dict[str, _Patient]:
     """Patient of each name that looks like "patient12_03": an id with a number in it, a separator, a running number.
 
     Kept only where there are at least `MIN_PREFIXES` of them and none covers more than half of the cases; otherwise
-    a prefix is more likely a class or a date than a patient. "12_left_03" and "12_right_03" are of patient 12 if that
-    leaves such prefixes, as it does not for "study1_anna_03" and "study1_bert_03".
+    a prefix is more likely a class or a date than a patient. "12_left_03" and "12_right_03" are of patient 12 if no
+    name has other words than those of sides and visits behind the id, as "study1_anna_03" and "study1_bert_03" have.
+    Dates count as ids where that leaves none: those of "set1_2019-05-03_01" if there is only this set.
     """
-    for words in (False, True):
-        found = {name: patient for name, member in names.items() if (patient := _prefix(member, words=words))}
+    for behind in (_VISIT_BEHIND, _DATES_BEHIND, _NOTHING_BEHIND):
+        found = {name: patient for name, member in names.items() if (patient := _prefix(member, behind))}
         sizes = Counter(found.values())
+        if behind is _VISIT_BEHIND and any(patient not in _ids(patient[0]) for patient in sizes if patient[1] < 0):
+            continue
         if len(sizes) >= MIN_PREFIXES and max(sizes.values()) <= cases / 2:
             return found
     return {}

@@ -4,13 +4,13 @@ What the formats share is here: errors, the order of axes, geometry, safe replac
 files. How a format looks inside is in its own file.
 """
 
-import operator
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -202,8 +202,10 @@ def check_max_pixels(max_pixels: object) -> None:
     Raises:
         ImageError: with the value.
     """
-    whole = hasattr(max_pixels, "__index__") and not isinstance(max_pixels, bool)
-    if max_pixels is not None and not (whole and operator.index(max_pixels) >= 1):  # type: ignore[arg-type]
+    if max_pixels is None:
+        return
+    number = isinstance(max_pixels, Real) and not isinstance(max_pixels, bool) and float(max_pixels)
+    if not (number and number >= 1 and number.is_integer()):
         raise ImageError(f"max_pixels is {max_pixels!r}", hint="give a whole number of 1 or more, or leave it out")
 
 

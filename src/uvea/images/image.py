@@ -95,6 +95,14 @@ class Image:
                 f"cannot have axes c{self.axes}",
                 hint="name the axes with --axes or axes=, for example cyx",
             )
+        for name in ("spacing", "origin"):
+            given = getattr(self, name)
+            try:
+                object.__setattr__(self, name, tuple(map(float, given)))
+            except (TypeError, ValueError):
+                raise ShapeError(
+                    f"{name} is {given!r}", hint=f"give {dims} numbers, in the order {self.axes}, or leave it out"
+                ) from None
         if not self.spacing:
             object.__setattr__(self, "spacing", (1.0,) * dims)
         if not self.origin:

@@ -119,7 +119,7 @@ def geojson(
             properties["classification"] = {"name": classes[one.number]}
         if measurements and one.number in measurements:
             properties["measurements"] = dict(measurements[one.number])
-        parts = [[_closed(ring) for ring in rings] for rings in one.parts]
+        parts = [[_closed(loop) for loop in _loops(rings)] for rings in one.parts]
         geometry: dict[str, object] = {
             "type": "Polygon" if len(parts) == 1 else "MultiPolygon",
             "coordinates": parts[0] if len(parts) == 1 else parts,
@@ -249,6 +249,29 @@ def _roi(ring: Ring, name: str, of: Outline) -> bytes:
     # The second header: channel, slice, frame, where the name is and how long; the rest is about display.
     more = struct.pack(">6I", 0, 0, z, t, second + 64, len(text) // 2) + bytes(64 - 24)
     return header + corners + more + text
+
+
+def _loops(rings: Sequence[Ring]) -> list[Ring]:
+    """The rings of a part, none of which passes a corner twice, as polygons must not: the outer one, then holes.
+
+    Where a notch or a hole meets the outside at a corner, what is cut off there is a hole of its own; two holes that
+    meet at a corner are two.
+    """
+    loops: list[Ring] = []
+    for ring in rings:
+        way: list[tuple[int, int]] = []
+        place: dict[tuple[int, int], int] = {}
+        for y, x in ring.tolist():
+            if (y, x) in place:
+                start = place[y, x]
+                loops.append(np.array(way[start:]))
+                for corner in way[start:]:
+                    del place[corner]
+                del way[start:]
+            place[y, x] = len(way)
+            way.append((y, x))
+        loops.append(np.array(way))
+    return sorted(loops, key=lambda loop: _area(loop) <= 0)
 
 
 def _closed(ring: Ring) -> list[list[int]]:

@@ -47,7 +47,8 @@ def training_report(
         classes: names, background first; made up where they are missing.
         details: anything else worth keeping, such as versions and the machine.
         lead: key in `scores` and name of the figure that matters most; larger is better.
-        trials: of the search for the way objects are decoded: values of `gap`, and the mean AP at each.
+        trials: of the search for the way objects are decoded: values of `gap`, and the mean AP at each, whatever the
+            class.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -60,6 +61,7 @@ def training_report(
         [row.get(key) for row in history] for key in ("loss", "val_dice", "val_mean_ap", "lr")
     )
     gaps, found = trials or ((), ())
+    by_gap = f"Mean AP{' whatever the class' if len(classes) > 2 else ''} by gap of decoding"
     pictures = [draw(example, classes) for example in sorted(examples, key=_quality)]
     page = render(
         "training.html.j2",
@@ -73,7 +75,7 @@ def training_report(
                     draw_curve(steps, loss, title="Training loss", x_label="step"),
                     draw_curve(steps, precision, title="Validation mean AP", x_label="step", larger_is_better=True),
                     draw_curve(steps, dice, title="Validation Dice", x_label="step", larger_is_better=True),
-                    draw_curve(gaps, found, title="Mean AP by gap of decoding", x_label="gap", larger_is_better=True),
+                    draw_curve(gaps, found, title=by_gap, x_label="gap", larger_is_better=True),
                 )
                 if curve is not None
             ],

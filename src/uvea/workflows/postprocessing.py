@@ -71,7 +71,10 @@ class Postprocessing(BaseModel):
 
 
 def together(parts: Sequence[Postprocessing]) -> Postprocessing:
-    """One for the mean of several networks: the middle of the decodings, and cleanings that most of them have."""
+    """One for the mean of several networks.
+
+    The mean of the decodings, but the median of their least sizes; holes are filled, and cleanings done, if most do it.
+    """
     if len(parts) == 1:
         return parts[0]
     found = [part.decoding for part in parts if part.decoding is not None]

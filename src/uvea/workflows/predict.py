@@ -30,6 +30,7 @@ from uvea.images.image import IN_MILLIMETRES, Image
 from uvea.images.orientation import Turn, orientation_of
 from uvea.inference.segment import Segmented
 from uvea.inference.source import Source, source_of
+from uvea.models.device import find_device
 from uvea.objects.outlines import geojson, imagej_rois
 from uvea.objects.outlines import outlines as trace
 from uvea.objects.table import as_csv, measure, measurements
@@ -121,13 +122,15 @@ def predict_files(
         probabilities: also write `NAME_probabilities`, one channel per class, float32, beside each mask: TIFF for
             pictures, else the format of the image. Of objects with two maps behind the classes: border and centre.
         keep_probabilities: the same in 16 bits, 65535 for 1: half the size, and enough for `decode_files`.
-        outlines: of objects, also "imagej": `NAME_rois.zip`, and "geojson": `NAME.geojson`, which QuPath opens.
+        outlines: of objects, also "imagej": `NAME_rois.zip`, and "geojson": `NAME.geojson`, which QuPath opens; a list,
+            or one text as on the command line.
         after: settings of what is done behind the network that overrule those of the model; see
             `uvea.workflows.postprocessing.overruled`.
         mirror: average over mirrored copies.
         axes: axes of the files, overruling what they say.
         max_pixels: images that declare more are not read, see `uvea.read`.
-        device: where to run, of a folder; like the next two, it is refused with a model that was loaded already.
+        device: where to run, of a folder; like the next two, another one is refused with a model that was loaded
+            already.
         engine: what to run in, of a folder; see `uvea.load`.
         int8: run in int8, of a folder; see `uvea.load`.
         listen: told how far it is.
@@ -146,7 +149,7 @@ def predict_files(
         raise OutputError("--overwrite replaces all masks and --resume none", hint="leave out one of the two")
     check_max_pixels(max_pixels)
     if isinstance(model, Model):
-        _refuse_loading(device=device, engine=engine, int8=int8)
+        _refuse_loading(model, device=device, engine=engine, int8=int8)
         loaded = model.anew()
     else:
         loaded = load(model, device=device, engine=engine, int8=int8, listen=listen)
@@ -287,7 +290,7 @@ def decode_files(
         )
     loaded = replace(loaded, after=overruled(loaded.after, plan, **check_settings(after or {})))
     sources = [probabilities] if isinstance(probabilities, str | Path) else list(probabilities)
-    found = [(name, paths) for name, paths in find_images(sources, channels=1) if name.endswith(PROBABILITIES)]
+    found = [(name, paths) for name, paths in find_images(sources, role=None) if name.endswith(PROBABILITIES)]
     if not found:
         raise OutputError(
             f"there are no files NAME{PROBABILITIES}.* in {', '.join(map(str, sources))}",
@@ -361,10 +364,12 @@ def _all_done(
         more = f" (and {len(old) - 1} more like it)" if len(old) > 1 else ""
         listen(Message(f"{old[0]}{more} was there before, and does not belong to what was written now", "warning"))
     if failures:
-        rest = "; the others are done" if len(failures) < total else ""
+        rest, repeat = "", ""
+        if len(failures) < total:
+            rest, repeat = "; the others are done", f", then run the same command with {again}"
         raise PartlyDoneError(
             f"{len(failures)} of {total} images could not be predicted{rest}",
-            hint=f"mend or leave out those listed, then run the same command with {again}",
+            hint=f"mend or leave out those listed{repeat}",
             written=written,
             failures=list(failures.values()),
             names=list(failures),
@@ -451,10 +456,11 @@ def _is_whole(path: Path, *, most: int) -> bool:
     return True
 
 
-def _refuse_loading(*, device: str | None, engine: str, int8: bool) -> None:
-    """Refuse what says how to load a model, of one that is loaded."""
-    if device is not None or engine != "auto" or int8:
-        said = {"device": device is not None, "engine": engine != "auto", "int8": int8}
+def _refuse_loading(model: Model, *, device: str | None, engine: str, int8: bool) -> None:
+    """Refuse what says how to load a model, of one that is loaded; the device that it is on may be named."""
+    elsewhere = device is not None and find_device(device) != model.engine.device
+    if elsewhere or engine != "auto" or int8:
+        said = {"device": elsewhere, "engine": engine != "auto", "int8": int8}
         raise PlanError(
             f"{listed(name for name in said if said[name])} given with a model that was loaded already",
             hint="give it to uvea.load, or predict with the folder of the model",
@@ -463,7 +469,8 @@ def _refuse_loading(*, device: str | None, engine: str, int8: bool) -> None:
 
 def _kinds(plan: Plan, outlines: str | Sequence[str], *, probabilities: bool) -> list[Kind]:
     """What is written of each image."""
-    outlines = (outlines,) if isinstance(outlines, str) else outlines
+    if isinstance(outlines, str):
+        outlines = [name for one in outlines.split(",") if (name := one.strip())]
     if unknown := [name for name in outlines if name not in OUTLINES]:
         raise OutputError(f"there are no outlines of kind {unknown[0]!r}", hint=f"use {', '.join(OUTLINES)}")
     if outlines and plan.task != "objects":
@@ -589,7 +596,7 @@ def _write_objects(
         named |= {int(n): plan.labels.names[label] for n, label in zip(table.ids, table.label, strict=True)}
         measured |= measurements(table)
         text = as_csv(table, names=plan.labels.names).splitlines()
-        if len(given) > 1:
+        if grid.timed:
             text = [f"{'frame' if row == 0 else frame + 1},{line}" for row, line in enumerate(text)]
         lines += text if frame == 0 else text[1:]
     if "objects" in files:

@@ -467,9 +467,12 @@ def _masks_of(y: Pixels, images: NDArray[np.generic]) -> NDArray[np.generic]:
 def _label_map(masks: NDArray[np.generic]) -> LabelMap:
     values = np.unique(masks)[: MOST_CLASSES + 1].tolist()
     if not 2 <= len(values) <= MOST_CLASSES:
-        shown = f"only the value {values[0]}" if len(values) == 1 else f"more than {MOST_CLASSES} values"
+        shown, more = f"only the value {values[0]}", ""
+        if len(values) > 1:
+            shown = f"more than {MOST_CLASSES} values"
+            more = "; objects that are numbered are trained from files, see docs/objects.md"
         raise DatasetError(
-            f"the masks have {shown}", hint="give masks with one whole number per class, such as 0 and 1"
+            f"the masks have {shown}", hint=f"give masks with one whole number per class, such as 0 and 1{more}"
         )
     ordered = [0, *(value for value in values if value != 0)] if 0 in values else values
     return LabelMap(kind="values", values=tuple(ordered))

@@ -218,12 +218,10 @@ def tuned(
         min_sizes=sorted({0, size // 4, size // 2, size, 2 * size, 4 * size}),
     )
     first, last = trials[0].score, max(trial.score for trial in trials)
-    reason = (
-        f"of {len(trials)} ways to decode {counted(len(chosen), 'validation case')} this one has the highest mean AP"
-    )
-    after = Postprocessing(
-        decoding=best, trials=trials, cases=len(chosen), reason=f"{reason}, {last:.3f}; {first:.3f} at first"
-    )
+    ways = f"of {len(trials)} ways to decode {counted(len(chosen), 'validation case')}"
+    measured = "mean AP whatever the class" if plan.classes > 2 else "mean AP"
+    reason = f"{ways} this one has the highest {measured}, {last:.3f}; {first:.3f} at first"
+    after = Postprocessing(decoding=best, trials=trials, cases=len(chosen), reason=reason)
     return after, maps
 
 
@@ -433,7 +431,7 @@ def _shown_row(row: CaseScore, plan: Plan) -> dict[str, object]:
 
 
 def _gaps(after: Postprocessing) -> tuple[list[float], list[float]] | None:
-    """Gaps that were tried, and the best mean AP at each."""
+    """Gaps that were tried, and the best mean AP at each, whatever the class."""
     best: dict[float, float] = {}
     for trial in after.trials:
         best[trial.settings.gap] = max(trial.score, best.get(trial.settings.gap, 0.0))
