@@ -542,17 +542,22 @@ def test_mask_and_probabilities_take_one_pass(gray_model, gray, tmp_path):
     assert len(seen) == 1
 
 
-def test_a_lack_of_memory_is_said_once_and_remembered(gray_model, gray_data, tmp_path):
-    """The warning names what is done about it."""
-    model = load(gray_model.folder)
-    network = model.networks[0]
+def without_memory_for(pixels, model):
+    """The model anew, where a tile of more pixels does not fit."""
+    loaded = load(model.folder)
+    (network,) = loaded.networks
 
     def small(tiles):
-        if tiles.shape[-1] * tiles.shape[-2] > 300:
+        if tiles.shape[-1] * tiles.shape[-2] > pixels:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return network(tiles)
 
-    object.__setattr__(model, "networks", (small,))
+    return replace(loaded, networks=(small,))
+
+
+def test_a_lack_of_memory_is_said_once_and_remembered(gray_model, gray_data, tmp_path):
+    """The warning names what is done about it."""
+    model = without_memory_for(300, gray_model)
     events = []
     predict_files(model, gray_data / "images", out=tmp_path, listen=events.append)
     (said,) = [event for event in events if isinstance(event, Message)]
@@ -562,15 +567,7 @@ def test_a_lack_of_memory_is_said_once_and_remembered(gray_model, gray_data, tmp
 
 def test_a_lack_of_memory_is_told_to_each_call_that_listens(gray_model, gray, tmp_path):
     """What was remembered in silence is not silent ever after; several images are one call."""
-    model = load(gray_model.folder)
-    network = model.networks[0]
-
-    def small(tiles):
-        if tiles.shape[-1] * tiles.shape[-2] > 300:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return network(tiles)
-
-    object.__setattr__(model, "networks", (small,))
+    model = without_memory_for(300, gray_model)
     large = np.tile(gray, (2, 2))
     path, image = save(tmp_path / "a.tif", large[None]), Image(array=large[None], axes="yx")
     model.predict(large)

@@ -413,7 +413,8 @@ def _gathered(problems: Sequence[Finding]) -> list[Finding]:
 
 
 def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
-    upright = turn_between(orientation_of(image), "RAS")
+    orientation = orientation_of(image)
+    upright = turn_between(orientation, "RAS")
     flat = image.array.reshape(image.channels, -1)
     if flat.dtype == np.bool_:
         flat = flat.view(np.uint8)
@@ -430,7 +431,7 @@ def _measure_image(facts: CaseFacts, image: Image) -> CaseFacts:
         unit=image.unit,
         depth_unknown=image.depth_unknown,
         direction=image.direction,
-        orientation=orientation_of(image),
+        orientation=orientation,
         minimum=tuple(map(float, lowest)),
         maximum=tuple(map(float, highest)),
         finite=finite,
